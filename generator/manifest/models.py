@@ -185,6 +185,13 @@ class Metric(Model):
     ] = None
 
 
+class Running(Model):
+    """What says that a machine runs."""
+
+    metric: Annotated[MetricName, Field(description="A metric of the device type, watched by `detector: machine`.")]
+    above: Annotated[Limit, Field(description="The machine runs while the metric is above it.")]
+
+
 class DeviceType(Model):
     """A kind of device; becomes an AWS IoT thing type."""
 
@@ -196,6 +203,9 @@ class DeviceType(Model):
         FalseAlarmBudget,
         Field(description="False alarms of a device in a month that people accept, of all its metrics."),
     ] = FALSE_ALARM_BUDGET
+    running: Annotated[
+        Running | None, Field(description="When the machine runs; inferred from all metrics where it is left out.")
+    ] = None
     metrics: Annotated[dict[MetricName, Metric], Field(min_length=1, max_length=MAX_METRICS)]
 
 

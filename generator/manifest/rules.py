@@ -118,6 +118,22 @@ def correlated_metrics(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic
             )
 
 
+def running_signal(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
+    """The metric that says when a machine runs is one that `detector: machine` watches."""
+    for type_id, device_type in manifest.device_types.items():
+        running = device_type.running
+        if running is None:
+            continue
+        watched = sorted(name for name, metric in device_type.metrics.items() if metric.detector == "machine")
+        if running.metric not in watched:
+            known = f"choose one of {', '.join(watched)}" if watched else "give a metric `detector: machine`"
+            yield Diagnostic(
+                path=("device_types", type_id, "running", "metric"),
+                message=f"`{running.metric}` is no metric of `{type_id}` with `detector: machine`",
+                hint=f"{known}, or remove `running`: what the machine does is inferred then",
+            )
+
+
 # Texts and tags.
 
 
@@ -649,6 +665,7 @@ RULES: tuple[Rule, ...] = (
     known_device_types,
     metric_limits,
     correlated_metrics,
+    running_signal,
     known_region,
     known_timezones,
     registration_size,

@@ -53,6 +53,7 @@ FLEET = FleetSpec(
                     maximum=8.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='pressure',
@@ -61,6 +62,7 @@ FLEET = FleetSpec(
                     maximum=12.5,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -69,6 +71,7 @@ FLEET = FleetSpec(
                     maximum=195.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='water_level',
@@ -77,6 +80,7 @@ FLEET = FleetSpec(
                     maximum=85.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
             ),
         ),
@@ -93,6 +97,7 @@ FLEET = FleetSpec(
                     maximum=120.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='spindle_speed',
@@ -101,6 +106,7 @@ FLEET = FleetSpec(
                     maximum=18000.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -109,6 +115,7 @@ FLEET = FleetSpec(
                     maximum=75.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -117,6 +124,7 @@ FLEET = FleetSpec(
                     maximum=4.5,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
             ),
         ),
@@ -133,6 +141,7 @@ FLEET = FleetSpec(
                     maximum=90.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='pressure',
@@ -141,6 +150,7 @@ FLEET = FleetSpec(
                     maximum=10.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='running_hours',
@@ -149,6 +159,7 @@ FLEET = FleetSpec(
                     maximum=None,
                     detector='limits',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -157,6 +168,7 @@ FLEET = FleetSpec(
                     maximum=110.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -165,6 +177,7 @@ FLEET = FleetSpec(
                     maximum=7.1,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
             ),
         ),
@@ -181,6 +194,7 @@ FLEET = FleetSpec(
                     maximum=2.5,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='motor_current',
@@ -189,6 +203,7 @@ FLEET = FleetSpec(
                     maximum=32.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -197,6 +212,7 @@ FLEET = FleetSpec(
                     maximum=80.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -205,6 +221,7 @@ FLEET = FleetSpec(
                     maximum=7.1,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
             ),
         ),
@@ -221,6 +238,7 @@ FLEET = FleetSpec(
                     maximum=None,
                     detector='limits',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='pressure',
@@ -229,6 +247,7 @@ FLEET = FleetSpec(
                     maximum=315.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -237,6 +256,7 @@ FLEET = FleetSpec(
                     maximum=95.0,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -245,6 +265,7 @@ FLEET = FleetSpec(
                     maximum=11.2,
                     detector='machine',
                     false_alarm_budget=1.0,
+                    running_above=None,
                 ),
             ),
         ),
