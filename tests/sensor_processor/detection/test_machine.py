@@ -402,3 +402,60 @@ def test_a_larger_budget_is_less_careful() -> None:
         return [day for day, finding in told if finding.metric == "temperature" and finding.kind == BEGIN]
 
     assert 9.0 < min(found(100.0)) < 9.01 < 9.05 < min(found(0.01), default=1e9)
+
+
+def five(rows: Rows) -> Rows:
+    """Add a speed and a current to the three metrics."""
+    dice = random.Random(8)
+    for time, row in rows:
+        yield (
+            time,
+            {**row, "speed": round(100 * row["flow"] + dice.gauss(0, 3), 1), "torque": round(row["power"] / 3, 2)},
+        )
+
+
+def test_a_metric_that_joins_learns_by_itself_and_the_others_go_on() -> None:
+    """The manifest adds metrics: faults of the others are found the next day, their own after a week, none is false."""
+    names = "flow", "power", "temperature"
+
+    def change(now: float, row: Row) -> None:
+        if 9.5 <= now < 9.6:
+            row["temperature"] += 10
+        if now >= 18:
+            row["speed"] += 300
+
+    def rows(days: float) -> Rows:
+        for time, row in five(machine(days, seed=2)):
+            change((time - START) / DAY_MS, row)
+            yield time, row
+
+    detectors = unpack_detectors(learned(2), metrics=metrics_of())
+    metrics = metrics_of(*names, "speed", "torque")
+    detectors = unpack_detectors(detectors.pack(), metrics=metrics)
+    told = []
+    for sequence, (time, row) in enumerate(rows(18.1)):
+        if time < START + LEARNED * STEP_MS:
+            continue
+        if sequence % 4_000 == 0:
+            detectors = unpack_detectors(detectors.pack(), metrics=metrics)
+        told += [((time - START) / DAY_MS, each) for each in detectors.learn((time, sequence), row, metrics=metrics)]
+    assert ["temperature", "speed"] == begins(told)
+    assert 9.5 <= told[0][0] < 9.55 and 18 <= told[-1][0] < 18.05
+
+
+def test_a_metric_that_leaves_is_forgotten_and_the_others_go_on() -> None:
+    """The manifest drops a metric while its event runs: the event ends, and faults of the others are found."""
+    metrics = metrics_of()
+    detectors = unpack_detectors(learned(3), metrics=metrics)
+    told, fewer = [], metrics_of("flow", "temperature")
+    for sequence, (time, row) in enumerate(machine(13.1, seed=3)):
+        now = (time - START) / DAY_MS
+        if now < 8:
+            continue
+        row["power"] += 20 * (8.5 <= now)
+        row["temperature"] += 15 * (13 <= now)
+        told += [
+            (now, each) for each in detectors.learn((time, sequence), row, metrics=metrics if now < 8.6 else fewer)
+        ]
+    assert [("power", BEGIN), ("power", END), ("temperature", BEGIN)] == [(each.metric, each.kind) for _, each in told]
+    assert "no longer in the manifest" in told[1][1].reason

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil, floor, inf, log10, sqrt
-from operator import mul
+from operator import add, mul
 
 import msgspec
 
@@ -42,6 +42,7 @@ RESCALE = 3.0
 
 TAIL_DAYS = 4.0
 LEARN_DAYS = 7.0
+TOLD_MS = (LEARN_DAYS - TAIL_DAYS) * DAY_MS
 LEAST_SHARE = 0.5
 """Days after which scores count for the thresholds, and after which findings are told; at least LEAST_SHARE of the
 blocks must have readings."""
@@ -120,6 +121,7 @@ class Watch:
         "before",
         "block",
         "channel",
+        "company",
         "drift",
         "is_judged",
         "level",
@@ -144,10 +146,11 @@ class Watch:
         "tails",
         "trend",
         "unsteady",
+        "untold",
         "values",
     )
 
-    def __init__(self, metric: Metric, place: int, *, horizon: float) -> None:
+    def __init__(self, metric: Metric, place: int, *, size: int, horizon: float) -> None:
         self.metric, self.place = metric, place
         self.series = Series()
         self.trend = Trend()
@@ -159,6 +162,8 @@ class Watch:
         self.before = 0.0  # mean of the last block, for partners while this one has none
         self.shift = 0.0  # mean residual while over the threshold
         self.over_blocks = self.relearn = 0
+        self.untold = 0  # blocks for which a metric that joined a known machine advises only
+        self.company = [0.0] * 4 * size  # sums with each other metric until it has partners, see `meet`
         self.peak, self.channel = 0.0, LEVEL  # of the running event
         self.quiet = -1  # blocks since it was over, while it is part of an event
         self.join([])
@@ -181,6 +186,35 @@ class Watch:
         self.slope_from, self.slope = -1, 0.0
         self.drift = self.level = self.unsteady = 0.0
         self.moved = True
+
+    @property
+    def is_set(self) -> bool:
+        """Return whether it has centre and scale."""
+        return self.series.scale > 0.0
+
+    def meet(self, watches: Sequence[Watch]) -> None:
+        """Learn a block of the first day of a metric that joined a known machine."""
+        block = self.block
+        if block is None:
+            return
+        self.series.measure(block.mean)
+        self.series.widen(block)
+        mine = block.mean - self.series.first
+        for other in watches:
+            if other.is_set and other.block is not None:
+                its, at = other.before, 4 * other.place
+                added = (1.0, its, its * its, its * mine)
+                self.company[at : at + 4] = map(short, map(add, self.company[at : at + 4], added))
+
+    def companions(self, watches: Sequence[Watch]) -> list[int]:
+        """List the places of the metrics that it moved with on that day, the closest first."""
+
+        def shared(place: int) -> float:
+            count, its, square, both = self.company[4 * place : 4 * place + 4]
+            spread = square - its * its / max(count, 1.0)
+            return abs(both - its * self.series.mean) / sqrt(spread) if spread > 1e-9 else 0.0
+
+        return sorted((each.place for each in watches if each.is_set), key=shared, reverse=True)
 
     def amount(self, mean: float) -> float:
         """Convert a number in scales to the metric's unit, to four digits of a scale."""
@@ -321,6 +355,19 @@ class Watch:
         self.join(partners)
         self.relearn = 2 * RELEARN_BLOCKS
 
+    def move(self, places: Mapping[int, int], *, size: int, has_event: bool) -> None:
+        """Go on in a machine of `size` metrics, which have other places now, by place before; what was expected from
+        metrics that are gone is learned again."""
+        if not has_event:
+            self.quiet, self.peak, self.over_blocks = -1, 0.0, 0
+        if not self.is_set:
+            self.company = [0.0] * 4 * size
+        if any(partner not in places for partner in self.partners):
+            self.rejoin([places[partner] for partner in self.partners if partner in places])
+            return
+        self.partners = [places[partner] for partner in self.partners]
+        self.slope_from = places.get(self.slope_from, -1)
+
     def _noise(self, watches: Sequence[Watch], block: Block) -> float | None:
         if not block.changes:
             return None
@@ -335,24 +382,35 @@ class Watch:
         """List the state for `restore`; `short` is exact for each."""
         listed = [float(len(self.partners)), *map(float, self.partners), *self.slopes, float(self.slope_from)]
         listed += [self.slope, self.drift, self.level, self.unsteady, float(self.moved), self.before, self.shift]
-        listed += [float(self.over_blocks), float(self.relearn), self.peak, float(self.channel), float(self.quiet)]
+        listed += [
+            float(self.over_blocks),
+            float(self.relearn),
+            float(self.untold),
+            self.peak,
+            float(self.channel),
+            float(self.quiet),
+        ]
         for tail in self.tails:
             listed += tail.numbers()
         listed += self.trend.numbers()
+        if not self.is_set:
+            listed += self.company
         return listed + self.observer.numbers()
 
-    def restore(self, numbers: Iterator[float]) -> None:
-        """Continue from `numbers`."""
+    def restore(self, numbers: Iterator[float], *, size: int) -> None:
+        """Continue from `numbers` of a machine of `size` metrics."""
         self.join([int(next(numbers)) for _ in range(int(next(numbers)))])
         self.slopes = [next(numbers) for _ in self.slopes]
         self.slope_from, self.slope, self.drift = int(next(numbers)), next(numbers), next(numbers)
         self.level, self.unsteady, self.moved = next(numbers), next(numbers), bool(next(numbers))
         self.before, self.shift = next(numbers), next(numbers)
-        self.over_blocks, self.relearn = int(next(numbers)), int(next(numbers))
+        self.over_blocks, self.relearn, self.untold = int(next(numbers)), int(next(numbers)), int(next(numbers))
         self.peak, self.channel, self.quiet = next(numbers), int(next(numbers)), int(next(numbers))
         for tail in self.tails:
             tail.restore(numbers)
         self.trend.restore(numbers)
+        if not self.is_set:
+            self.company = [next(numbers) for _ in range(4 * size)]
         self.observer.restore(numbers)
         if next(numbers, None) is not None:
             raise ValueError(f"the numbers of {self.metric.name} are too many")
@@ -390,18 +448,27 @@ class Machine:
         # All scores that have a threshold share the budget of a device.
         scores = len(FACTORS) * max(len(metrics), 1)
         self._listed = [
-            Watch(metrics[name], place, horizon=MONTH_DAYS * scores / metrics[name].false_alarm_budget)
+            Watch(
+                metrics[name],
+                place,
+                size=len(self._names),
+                horizon=MONTH_DAYS * scores / metrics[name].false_alarm_budget,
+            )
             for place, name in enumerate(self._names)
         ]
         self._signal = next((watch for watch in self._listed if watch.metric.running_above is not None), None)
-        self._is_on: bool | None = None
         self._watches = dict(zip(self._names, [watch.series for watch in self._listed], strict=True))
-        self._block_ms = BLOCK_MS
-        self._origin = self._start = self._next = 0
-        self._closed = self._hold = self._settled = 0
+        self._begin()
         self._products: dict[tuple[int, int], float] = {}
         self._event: Event | None = None
         self._event_metric = ""
+
+    def _begin(self) -> None:
+        """Begin to learn."""
+        self._block_ms = BLOCK_MS
+        self._origin = self._start = self._next = 0
+        self._closed = self._hold = self._settled = 0
+        self._is_on: bool | None = None
 
     def update(self, time: int, values: Mapping[str, float]) -> Sequence[Finding]:
         """Learn a reading of `time` (ms) and return what is to be told with it."""
@@ -459,7 +526,8 @@ class Machine:
         self._closed += 1
         for watch in returned if self._settled else ():
             for other in self._listed:
-                if other is not watch and watch.place not in other.partners and len(other.partners) < MOST_PARTNERS:
+                is_short = other.is_set and len(other.partners) < MOST_PARTNERS
+                if other is not watch and is_short and watch.place not in other.partners:
                     other.rejoin([*other.partners, watch.place])
         for watch, block in zip(self._listed, blocks, strict=True):
             watch.clear(block)
@@ -467,25 +535,30 @@ class Machine:
             self._prepare()
             return ()
         for watch in self._listed:
-            if watch.block is not None:
+            if watch.block is not None and watch.is_set:
                 watch.before = short(watch.block.mean)
+        known = [watch for watch in self._listed if watch.is_set]
         at, day = self._next, float((self._start - self._origin) // DAY_MS)
         days = self.learned_days
         was_on, is_on = self._is_on, self._follow_signal()
         turned = was_on is not None and is_on is not was_on
-        for watch in self._listed:
+        for watch in known:
             watch.score(at, self._listed, day=day, is_held=self._hold > 0, is_on=is_on, turned=turned)
         findings: Sequence[Finding] = ()
         is_told = days >= LEARN_DAYS
-        if is_told:
-            for watch in self._listed:
+        for watch in known:
+            if is_told and not watch.untold:
                 watch.compare()
-            findings = self._follow(time)
-        else:
-            for watch in self._listed:
+            else:
                 watch.series.learn_run()
+        if is_told:
+            findings = self._follow(time)
         for watch in self._listed:
-            self._learn(watch, at, day=day, has_tail=days >= TAIL_DAYS)
+            if not watch.is_set:
+                self._meet(watch)
+                continue
+            watch.untold = max(watch.untold - 1, 0)
+            self._learn(watch, at, day=day, has_tail=days >= TAIL_DAYS and watch.untold * self._block_ms < TOLD_MS)
             if watch.block is not None and watch.observer.is_on:
                 watch.trend.add(watch.before)
         self._hold = max(self._hold - 1, 0)
@@ -493,6 +566,17 @@ class Machine:
         if is_told and self._closed % (DAY_MS // self._block_ms) == 0:
             findings = [*findings, *self._follow_trends(time)]
         return findings
+
+    def _meet(self, watch: Watch) -> None:
+        """Learn the first day of a metric that joined a known machine, and then what it is expected from."""
+        watch.meet(self._listed)
+        if watch.series.count * self._block_ms >= LEAST_SHARE * SCALE_DAYS * DAY_MS:
+            watch.series.settle()
+            companions = watch.companions(self._listed)
+            if self._signal is not None and self._signal.place in companions:
+                companions.insert(0, companions.pop(companions.index(self._signal.place)))
+            watch.join(sorted(companions[:MOST_PARTNERS]))
+            watch.untold = int(LEARN_DAYS * DAY_MS) // self._block_ms
 
     def _follow_signal(self) -> bool | None:
         """Return whether the machine runs by the metric that says so; as before while that one is missing."""
@@ -527,14 +611,15 @@ class Machine:
                 for tail in watch.tails:
                     tail.fade()
             if days < LEARN_DAYS and any(
-                watch.series.deviation() > RESCALE * watch.series.scale for watch in self._listed
+                watch.series.deviation() > RESCALE * watch.series.scale for watch in self._listed if watch.is_set
             ):
                 self._settle()
         if days >= TAIL_DAYS:
             for channel, periods in enumerate(PERIODS_A_DAY):
                 if self._closed % (blocks_a_day // periods) == 0:
                     for watch in self._listed:
-                        watch.tails[channel].close()
+                        if watch.is_set and watch.untold * self._block_ms < TOLD_MS:
+                            watch.tails[channel].close()
 
     def _prepare(self) -> None:
         """Learn a block of the first day, which sets scales and partners."""
@@ -560,16 +645,18 @@ class Machine:
                 times = ceil(BLOCK_SAMPLES / max(samples, 0.1))
                 self._block_ms = min(BLOCK_MS * times, LONGEST_BLOCK_MS)
                 self._closed = int(self._closed * BLOCK_MS / self._block_ms)
+        # A metric that was not seen yet joins later, as one does that the manifest adds.
+        seen = [watch for watch in self._listed if watch.series.count and (watch.is_set or not self._settled)]
         self._settled = 1
-        for watch in self._listed:
+        for watch in seen:
             watch.series.settle()
             watch.before = 0.0
-        for watch in self._listed:
+        for watch in seen:
             watch.join(self._partners_of(watch))
         self._products = {}
 
     def _partners_of(self, watch: Watch) -> list[int]:
-        others = [each.place for each in self._listed if each is not watch]
+        others = [each.place for each in self._listed if each is not watch and each.is_set]
         if len(others) <= MOST_PARTNERS:
             return others
         if watch.partners:
@@ -740,25 +827,40 @@ class Machine:
         )
 
     def restore(self, state: MachineState) -> None:
-        """Continue from `state` if it is of the same metrics in the same units. Raises ValueError."""
-        if state.units != [[name, self._metrics[name].unit] for name in self._names]:
-            return
-        self._event, self._event_metric = state.event, state.metric
+        """Continue from `state`. Raises ValueError.
+
+        Metrics that it has in the same unit are known; those that joined them learn by themselves. A machine of other
+        metrics is learned again, and so is one that was not known when they changed.
+        """
+        before = {name: (place, unit) for place, (name, unit) in enumerate(state.units)}
+        places = {
+            before[watch.metric.name][0]: watch.place
+            for watch in self._listed
+            if before.get(watch.metric.name, (0, ""))[1] == watch.metric.unit
+        }
+        is_same = len(places) == len(self._listed) == len(state.units)
         self._origin, self._start, self._next, self._block_ms, *counts = state.moments
         self._closed, self._hold, self._settled, is_on = counts
         self._is_on = _ON.get(is_on)
-        count = len(self._names)
-        pairs = [(one, other) for one in range(count) for other in range(one)]
+        if not is_same and not (places and self._settled):
+            self._begin()
+            return
+        pairs = [(one, other) for one in range(len(self._names)) for other in range(one)]
         self._products = dict(zip(pairs, state.products, strict=True)) if state.products else {}
-        for watch, event in zip(self._listed, state.trends, strict=True):
-            watch.trend.event = event
-        for watch, series, numbers, gram in zip(self._listed, state.series, state.numbers, state.grams, strict=True):
-            watch.series.restore(series)
+        for was, place in places.items():
+            watch = self._listed[place]
+            watch.trend.event = state.trends[was]
+            watch.series.restore(state.series[was])
             try:
-                watch.restore(iter(unpack_short(numbers)))
-            except (StopIteration, RuntimeError) as error:
+                watch.restore(iter(unpack_short(state.numbers[was])), size=len(state.units))
+            except (StopIteration, RuntimeError, IndexError) as error:
                 raise ValueError(f"the numbers of {watch.metric.name} are too few") from error
-            watch.observer.restore_gram(unpack_single(gram))
+            watch.observer.restore_gram(unpack_single(state.grams[was]))
+        if state.event is not None and state.metric in self._metrics and before[state.metric][0] in places:
+            self._event, self._event_metric = state.event, state.metric
+        if not is_same:
+            for place in places.values():
+                self._listed[place].move(places, size=len(self._names), has_event=self._event is not None)
 
 
 _CODES: dict[bool | None, int] = {None: -1, False: 0, True: 1}
