@@ -71,7 +71,7 @@ def test_a_device_type_gives_limits_and_detectors(tmp_path: Path) -> None:
         folder=SAMPLE,
     )
 
-    anomalies = json.loads(done.output)["anomalies"]
+    anomalies = json.loads(done.stdout)["anomalies"]
     assert [("limits", 500)] == [(each["detector"], each["place"]) for each in anomalies]
     assert "temperature 97.5 celsius is above its limit of 95" == anomalies[0]["reason"]
 
