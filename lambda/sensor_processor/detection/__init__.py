@@ -2,7 +2,7 @@
 
 from .context import UNIVARIATE_THRESHOLD, univariate
 from .device import DeviceDetectors, detectors_after, unpack_detectors
-from .event import BEGIN, END, ESCALATED, Finding, severity_of
+from .event import BEGIN, CRITICAL, END, ESCALATED, WARNING, Finding, severity_of
 from .factory import machine
 from .group import multichannel
 from .limits import excursion_of, limits_finding
@@ -10,9 +10,11 @@ from .state import StateError
 
 __all__ = [
     "BEGIN",
+    "CRITICAL",
     "END",
     "ESCALATED",
     "UNIVARIATE_THRESHOLD",
+    "WARNING",
     "DeviceDetectors",
     "Finding",
     "StateError",
