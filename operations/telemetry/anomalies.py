@@ -19,7 +19,7 @@ class Anomaly:
     """One anomaly; `id` is its range key, times are ISO 8601 in UTC.
 
     `severity` is the highest so far, `escalated_at` when it rose to that after the start. `ended_at` is None while the
-    anomaly lasts, `acknowledged_by` until somebody acknowledges it.
+    anomaly lasts, `acknowledged_by` until somebody acknowledges it. `shelved_until` is set while it is not notified.
     """
 
     thing: str
@@ -37,6 +37,7 @@ class Anomaly:
     acknowledged_by: str | None
     acknowledged_at: str | None
     note: str | None
+    shelved_until: str | None = None
 
 
 def read_open(client: Any, table: str, *, facilities: Iterable[str]) -> Iterator[Anomaly]:

@@ -1,8 +1,8 @@
 """A plant's notifications: one message for one trouble of several machines, and none while it is shelved; no I/O.
 
-The first events of a plant within ten minutes are notified one by one. More of them are a flood: one message when it
-starts, further ones only as it grows tenfold or becomes critical, one when it is over. `Plant` is the state from which
-this is decided, by the identity of events, so that a decision that is made again is the same.
+Events of a plant's first machines within ten minutes are notified one by one. More machines are a flood: one message
+when it starts, further ones only as it grows tenfold or becomes critical, one when it is over. `Plant` is the state
+from which this is decided, by the identity of events, so that a decision that is made again is the same.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from .items import Notice, iso
 WINDOW_MS = 10 * 60_000
 """Events that begin within so long belong together; a flood is over after so long without a begin or an end."""
 
-MACHINES, EVENTS, FIRST = 3, 5, 3
-"""Machines and events that are notified one by one within the window, and events of those of a flood that comes in
-one batch. More machines or events are a flood."""
+MACHINES, FIRST = 3, 3
+"""Machines whose events are notified one by one within the window; more are a flood. Events of a flood that are
+notified by themselves, where it comes in one batch."""
+
+RECENT = 20
+"""Latest events that were notified one by one, which a flood that starts takes along."""
 
 GROWTH = 10
 """Factor by which the number of machines has grown when a flood is notified again."""
@@ -312,7 +315,7 @@ class Decision:
             self._join(flood, fresh.values())
             return
         machines = {machine_of(key) for key in (*fresh, *(each.key for each in recent))}
-        is_flood = len(machines) > MACHINES or len(recent) + len(fresh) > EVENTS
+        is_flood = len(machines) > MACHINES
         # Critical ones first, where only some can be notified by themselves.
         ordered = sorted(fresh.values(), key=lambda each: not each.is_critical)
         alone = ordered[: max(0, FIRST - len(recent))] if is_flood else ordered
@@ -330,6 +333,7 @@ class Decision:
             for each in alone
         ]
         if not is_flood:
+            plant.recent = recent[-RECENT:]
             return
         flood = Flood(started=now, at=now, grown=now, began=ordered[0].began)
         for told in recent:
