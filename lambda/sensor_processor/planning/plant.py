@@ -418,7 +418,7 @@ class Decision:
         """Make a message of a flood, of which its number and the state make all."""
         flood.messages += 1
         flood.told_at, flood.told_machines, flood.told_critical = self.now, len(flood.machines), len(flood.critical)
-        metric = max(flood.metrics, key=lambda name: (flood.metrics[name], name))
+        metric = min(flood.metrics, key=lambda name: (-flood.metrics[name], name))
         flood_id = f"{FLOOD}#{iso(flood.started)}"
         self._make(
             _encode(

@@ -204,6 +204,5 @@ CONTROLS: tuple[Callable[[], Any], ...] = (
     effects_before_commit,
     early_acknowledgement,
     mutable_minute_key,
-    flood_without_message,
     flood_forgets,
 )

@@ -123,7 +123,8 @@ def _agrees(events: dict[tuple[str, ...], Any], name: str, messages: set[str]) -
 
 def _has_begun(events: dict[tuple[str, ...], Any], place: tuple[str, ...]) -> bool:
     thing, bucket = place
-    return (thing, f"anomaly#{bucket.partition('#')[2]}") in events
+    # Another metric that joins an event is named after it.
+    return (thing, "#".join(["anomaly", *bucket.split("#")[1:4]])) in events
 
 
 def _limit_faults(events: dict[tuple[str, ...], Any], over: set[tuple[str, int]]) -> list[str]:
@@ -131,7 +132,7 @@ def _limit_faults(events: dict[tuple[str, ...], Any], over: set[tuple[str, int]]
     spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
     found = []
     for (thing, bucket), item in events.items():
-        kind, moment, metric, detector = bucket.split("#")
+        kind, moment, metric, detector, *_ = bucket.split("#")
         if kind != "anomaly" or metric != "temperature" or not detector.startswith("limits"):
             continue
         began = _milliseconds(moment)
