@@ -36,6 +36,8 @@ THING = "sg-01-press-monitor-0001-dev"
 COMMANDS: dict[str, dict[int, str]] = {
     "anomalies ack": {2: "ack only-a-thing", 7: f"ack {THING} x --dir none"},
     "anomalies list": {2: "list --facility nope", 7: "list --dir none"},
+    "anomalies shelve": {2: f"shelve {THING} --for 8d --note x", 7: f"shelve {THING} --for 8h --note x --dir none"},
+    "anomalies unshelve": {2: "unshelve", 7: f"unshelve {THING} --dir none"},
     "archive compact": {2: "compact --nope", 7: "compact --dir none"},
     "archive query": {0: "query", 2: "query --facility nope"},
     "backtest": {2: "fleet.yaml --device-type nope", 7: "nowhere.csv"},

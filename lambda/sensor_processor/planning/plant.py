@@ -37,9 +37,9 @@ FLOODS = 4
 FOLLOWED_MS = 7 * 24 * 60 * 60_000
 """Floods of a plant that are followed at once, and for how long; an older one is closed with what is still on."""
 
-ON, OVER = 8_000, 500
-"""Events of a plant's floods that are followed while they last, and of one flood that are over: the item has at most
-400 kB. Of a flood that has more, ends are not notified."""
+ON, OVER = 5_000, 500
+"""Events of a plant's floods that are followed while they last, machines of a flood that are counted, and events of one
+that are over: the item has at most 400 kB. Of a flood that has more, ends are not notified."""
 
 HELD, SILENT = 50, 200
 """Events that wait for the end of a shelf, beyond which further ones are notified; and that were over before it."""
@@ -229,7 +229,8 @@ class Flood(msgspec.Struct, kw_only=True):
         machine = machine_of(event.key)
         if machine in self.critical:
             return False
-        self.critical.add(machine)
+        if len(self.critical) < ON:
+            self.critical.add(machine)
         if len(self.worst) < FIRST:
             self.worst.append(event.thing)
         return True
