@@ -36,6 +36,8 @@ THING = "sg-01-press-monitor-0001-dev"
 COMMANDS: dict[str, dict[int, str]] = {
     "anomalies ack": {2: "ack only-a-thing", 7: f"ack {THING} x --dir none"},
     "anomalies list": {2: "list --facility nope", 7: "list --dir none"},
+    "anomalies report": {2: "report --facility nope", 7: "report --dir none"},
+    "anomalies show": {2: "show only-a-thing", 7: f"show {THING} x --dir none"},
     "anomalies shelve": {2: f"shelve {THING} --for 8d --note x", 7: f"shelve {THING} --for 8h --note x --dir none"},
     "anomalies unshelve": {2: "unshelve", 7: f"unshelve {THING} --dir none"},
     "archive compact": {2: "compact --nope", 7: "compact --dir none"},
@@ -227,6 +229,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (f"anomalies ack {THING} anomaly#x", 1),
         ("anomalies ack sg-01-press-monitor-0001#anomaly#x", 1),
         ("anomalies ack sg-01-press-monitor-9999-dev anomaly#x", 2),
+        (f"anomalies show {THING} anomaly#x", 1),
         (f"history {THING}", 1),
         (f"history {THING} --json", 1),
         (f"history {THING} --metric nope", 2),

@@ -11,9 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
+from botocore.config import Config
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
 from fleet_iot.generator.text import counted, table
@@ -34,7 +36,19 @@ from fleet_iot.operations.cli.options import (
 )
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
-from fleet_iot.operations.telemetry.anomalies import PREFIX, Anomaly, acknowledge, read_anomalies, read_open
+from fleet_iot.operations.telemetry.anomalies import (
+    FALSE,
+    PREFIX,
+    TRUE,
+    Acknowledged,
+    Anomaly,
+    Explained,
+    Label,
+    acknowledge,
+    explain,
+    read_anomalies,
+    read_open,
+)
 from fleet_iot.operations.telemetry.archive import (
     FORMER_TABLE,
     TABLE,
@@ -47,6 +61,7 @@ from fleet_iot.operations.telemetry.archive import (
     table_statement,
 )
 from fleet_iot.operations.telemetry.history import LEVELS, Row, history
+from fleet_iot.operations.telemetry.precision import PERIODS, THREADS, plain, report, rows_of, words_of
 from fleet_iot.operations.telemetry.quarantine import (
     TIME_UNITS,
     UNDELIVERED,
@@ -72,9 +87,28 @@ from fleet_iot.sensor_processor.planning.plant import MOST_SHELF_MS, Shelf
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
+class Moment(click.ParamType[datetime]):
+    """A time: ISO 8601 (UTC without a zone), or how long ago, such as 90m, 24h or 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the time in UTC."""
+        if isinstance(value, datetime):
+            return value
+        ago = re.fullmatch(r"([0-9]{1,5})([mhd])", value, re.ASCII)
+        if ago:
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a time, such as 2026-11-23T14:00Z, nor how long ago, such as 24h")
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
 @click.group()
 def anomalies() -> None:
-    """List, acknowledge and shelve anomalies."""
+    """List, explain, acknowledge, label and shelve anomalies."""
 
 
 @anomalies.command("list")
@@ -109,26 +143,140 @@ def list_anomalies(site: Site, thing: str | None, facility: str | None, is_all: 
 @anomalies.command()
 @thing_argument
 @click.argument("anomaly_id", metavar="[ID]", required=False)
+@click.option(
+    "--true/--false", "is_true", default=None, help="Label it: there was something to know, or there was not."
+)
 @click.option("--by", metavar="NAME", default=getpass.getuser, help="Who acknowledges it (default: you).")
 @click.option("--note", metavar="TEXT", help="What was done about it.")
 @on_aws
-def ack(site: Site, thing: str, anomaly_id: str | None, by: str, note: str | None) -> None:
+def ack(site: Site, thing: str, anomaly_id: str | None, is_true: bool | None, by: str, note: str | None) -> None:
     """Acknowledge an anomaly: by its id in `list`, which begins with the thing, or by thing and id."""
+    said, key = _anomaly_key(thing, anomaly_id)
+    table, now = site.project.names.readings_table, datetime.now(UTC)
+    label = None if is_true is None else TRUE if is_true else FALSE
+
+    def write(name: str) -> Acknowledged | None:
+        with reporting_aws_errors(f"cannot write to {table}"):
+            client = site.aws.client("dynamodb")
+            return acknowledge(client, table, thing=name, anomaly_id=key, by=by, note=note, now=now, label=label)
+
+    name, done = site.read_thing(said, write)
+    if done is None:
+        raise _no_anomaly(name, key)
+    emit(None, [_acknowledged_text(by, label, done.before)], as_json=False)
+
+
+def _anomaly_key(thing: str, anomaly_id: str | None) -> tuple[str, str]:
+    """Return the thing that a person means and the range key of its anomaly."""
     said, hash_, own = thing.partition(f"#{PREFIX}") if anomaly_id is None else (thing, "#", anomaly_id)
     if not hash_:
         raise click.UsageError(f"{thing!r} is no anomaly's id: see fleet anomalies list --thing {thing}")
-    key = own if own.startswith(PREFIX) else f"{PREFIX}{own}"
-    table, now = site.project.names.readings_table, datetime.now(UTC)
+    return said, own if own.startswith(PREFIX) else f"{PREFIX}{own}"
 
-    def write(name: str) -> bool:
-        with reporting_aws_errors(f"cannot write to {table}"):
-            client = site.aws.client("dynamodb")
-            return acknowledge(client, table, thing=name, anomaly_id=key, by=by, note=note, now=now)
 
-    name, is_found = site.read_thing(said, write)
-    if not is_found:
-        raise OutcomeError(f"{name} has no anomaly {own}", hint=f"see: fleet anomalies list --thing {name}")
-    emit(None, [f"acknowledged by {by}"], as_json=False)
+def _no_anomaly(name: str, key: str) -> OutcomeError:
+    own = key.removeprefix(PREFIX)
+    return OutcomeError(f"{name} has no anomaly {own}", hint=f"see: fleet anomalies list --thing {name} --all")
+
+
+def _acknowledged_text(by: str, label: str | None, before: tuple[Label, ...]) -> str:
+    former = [f"{each.label} by {each.by} at {each.at}" for each in before[-1:]]
+    if label is None:
+        return f"acknowledged by {by}{f'; labelled {former[0]}' if former else ''}"
+    return f"labelled {label} by {by}{f'; it was labelled {former[0]}' if former else ''}"
+
+
+@anomalies.command("show")
+@thing_argument
+@click.argument("anomaly_id", metavar="[ID]", required=False)
+@json_option
+@on_aws
+def show_anomaly(site: Site, thing: str, anomaly_id: str | None, as_json: bool) -> None:
+    """Explain an anomaly: what was expected, what else moved, and how others of its type in the plant were then."""
+    said, key = _anomaly_key(thing, anomaly_id)
+    project, table = site.project, site.project.names.readings_table
+
+    def others(found: Anomaly) -> Iterator[str]:
+        things = project.things(project.facility_of(found.facility)) if found.facility in _plants(project) else ()
+        return (each.name for each in things if each.device_type == found.device_type)
+
+    def read(name: str) -> Explained | None:
+        with reporting_aws_errors(f"cannot read {table}"):
+            return explain(site.aws.client("dynamodb"), table, thing=name, anomaly_id=key, others=others)
+
+    name, found = site.read_thing(said, read)
+    if found is None:
+        raise _no_anomaly(name, key)
+    emit(found, _explained_text(project, found), as_json=as_json)
+
+
+def _plants(project: Project) -> set[str]:
+    return {each.id for each in project.facilities}
+
+
+def _explained_text(project: Project, found: Explained) -> list[str]:
+    """Write the anomaly for people: a word and what it is in each line, and what to run next."""
+    anomaly, near = found.anomaly, sorted(found.neighbours.values())
+    types = {each.id: each.metrics for each in project.fleet.device_types}
+    unit = next((f" {each.unit}" for each in types.get(anomaly.device_type, ()) if each.name == anomaly.metric), "")
+    lasting = f"until {anomaly.ended_at}" if anomaly.ended_at else "still on"
+    rows = [
+        ("what", f"{anomaly.severity} at {anomaly.thing}, {anomaly.device_type} of {anomaly.facility}"),
+        ("why", anomaly.reason),
+        ("value", f"{anomaly.metric} {anomaly.value:.6g}{unit}"),
+        ("with", ", ".join(f"{name} {value:g}" for name, value in anomaly.regime.items())),
+        ("since", f"{anomaly.time}, {lasting}"),
+        ("worse", f"{anomaly.severity} since {anomaly.escalated_at}" if anomaly.escalated_at else ""),
+        ("found by", f"{anomaly.detector}, score {anomaly.score:g}"),
+        *(("joined by", f"{metric} at {at}: {reason}") for metric, at, reason in found.joined),
+        ("neighbours", _neighbours_text(anomaly, near, unit)),
+        ("seen", f"by {anomaly.acknowledged_by} at {anomaly.acknowledged_at}" if anomaly.acknowledged_by else ""),
+        ("note", anomaly.note or ""),
+        *(("labelled", f"{each.label} by {each.by} at {each.at}") for each in anomaly.labels),
+        (
+            "next",
+            f"fleet history {anomaly.thing} --level minute --metric {anomaly.metric} --since {anomaly.time[:13]}:00Z",
+        ),
+        ("", f"fleet anomalies ack {anomaly.thing}#{anomaly.id} --true|--false --note TEXT"),
+    ]
+    return table([row for row in rows if row[1]], "<<")
+
+
+def _neighbours_text(anomaly: Anomaly, near: list[float], unit: str) -> str:
+    kind = f"{anomaly.device_type} at {anomaly.facility}"
+    if not near:
+        return f"no other {kind} has readings of that time"
+    return f"of {len(near)} other {kind}: {near[0]:.4g} to {near[-1]:.4g}{unit}, median {median(near):.4g}"
+
+
+@anomalies.command("report")
+@facility_option
+@click.option("--by", type=click.Choice(PERIODS), default="month", show_default=True, help="Period of a row, in UTC.")
+@click.option("--since", type=Moment(), default="90d", show_default=True, help="A time, or how long ago.")
+@json_option
+@on_aws
+def report_anomalies(site: Site, facility: str | None, by: str, since: datetime, as_json: bool) -> None:
+    """Report how often anomalies were true, by plant, device type and period, and budgets that would fit better."""
+    project = site.project
+    plants = project.facilities if facility is None else (project.facility(facility),)
+    types = project.fleet.device_types
+    total = sum(plant.thing_count for plant in plants)
+    with reporting_aws_errors(f"cannot read {project.names.readings_table}"), Progress("things") as progress:
+        found = report(
+            site.aws.client("dynamodb", config=Config(max_pool_connections=THREADS)),
+            readings=project.names.readings_table,
+            devices=project.names.devices_table,
+            things=(thing.name for plant in plants for thing in project.things(plant)),
+            device_types=types,
+            since=since,
+            now=datetime.now(UTC),
+            by=by,
+            on_progress=lambda done: progress.advance(done, total),
+        )
+    emit(plain(found), [*table(rows_of(found, types), "<<<>>>>><>>"), *words_of(found)], as_json=as_json)
+
+
+_NEXT = "explain one: fleet anomalies show ID; acknowledge it: fleet anomalies ack ID [--true|--false] --note TEXT"
 
 
 class Duration(click.ParamType[int]):
@@ -202,18 +350,14 @@ def _listed_anomalies(listed: list[Anomaly], shelves: list[Shelf], *, is_all: bo
     rows = [(each.severity, f"{each.thing}#{each.id}", _anomaly_text(each)) for each in listed]
     count = counted(len(listed), "anomaly" if is_all else "unacknowledged anomaly")
     is_open = any(not each.acknowledged_by for each in listed)
-    return [
-        *table(rows, "<<<"),
-        count,
-        *map(_shelf_text, shelves),
-        *(["acknowledge one: fleet anomalies ack ID --note TEXT"] if is_open else []),
-    ]
+    return [*table(rows, "<<<"), count, *map(_shelf_text, shelves), *([_NEXT] if is_open else [])]
 
 
 def _anomaly_text(anomaly: Anomaly) -> str:
     worse = f", {anomaly.severity} since {anomaly.escalated_at}" if anomaly.escalated_at else ""
     ended = f", ended {anomaly.ended_at}" if anomaly.ended_at else ", still on"
-    seen = f"  [acknowledged by {anomaly.acknowledged_by}]" if anomaly.acknowledged_by else ""
+    label = f", {anomaly.label}" if anomaly.label else ""
+    seen = f"  [acknowledged by {anomaly.acknowledged_by}{label}]" if anomaly.acknowledged_by else ""
     shelved = f"  [shelved until {anomaly.shelved_until[:16]}Z]" if anomaly.shelved_until else ""
     return f"{anomaly.reason}{worse}{ended}{seen}{shelved}"
 
@@ -221,25 +365,6 @@ def _anomaly_text(anomaly: Anomaly) -> str:
 COLUMNS = ("start", "metric", "count", "mean", "min", "max", "sum", *QUANTILES)
 _TIMES = {"minute": "%Y-%m-%dT%H:%MZ", "hour": "%Y-%m-%dT%HZ", "day": "%Y-%m-%d"}
 _DEFAULT_SINCE = {"minute": "1h", "hour": "1d", "day": "30d"}
-
-
-class Moment(click.ParamType[datetime]):
-    """A time: ISO 8601 (UTC without a zone), or how long ago, such as 90m, 24h or 7d."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return the time in UTC."""
-        if isinstance(value, datetime):
-            return value
-        ago = re.fullmatch(r"([0-9]{1,5})([mhd])", value, re.ASCII)
-        if ago:
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a time, such as 2026-11-23T14:00Z, nor how long ago, such as 24h")
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 @click.command("history")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import math
 import textwrap
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from html import escape
 from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
 from fleet_iot.lib.specs import DeviceTypeSpec
-from fleet_iot.sensor_processor.detection import BEGIN, END, DeviceDetectors, Finding
+from fleet_iot.sensor_processor.detection import BEGIN, END, LEARN_DAYS, DeviceDetectors, Finding
 from fleet_iot.sensor_processor.ingest.catalogue import DETECTORS, Metric
 
 TIMES = ("time", "timestamp", "datetime", "date")
@@ -69,7 +70,7 @@ def read_history(path: Path, *, columns: Mapping[str, str], interval_s: float, i
     taken: list[tuple[int, dict[str, float], bool]] = []
     for position, cells in enumerate(reader):
         where = f"{path.name}:{reader.line_num}"
-        time = _time(where, cells[timed]) if timed else int(position * interval_s * 1000)
+        time = parse_time(where, cells[timed]) if timed else int(position * interval_s * 1000)
         row = {metric: _number(where, column, cells[column]) for metric, column in chosen.items() if cells.get(column)}
         taken.append((time, row, bool(label and cells[label] and _number(where, label, cells[label]))))
     if not taken:
@@ -111,8 +112,12 @@ def _number(where: str, column: str, text: str) -> float:
     return number
 
 
-def _time(where: str, text: str) -> int:
-    """Parse an ISO date and time (UTC without a zone), or seconds or milliseconds since 1970, into milliseconds."""
+def parse_time(where: str, text: str) -> int:
+    """Parse an ISO date and time (UTC without a zone), or seconds or milliseconds since 1970, into milliseconds.
+
+    Raises:
+        EnvironmentFault: It is no time; the message begins with `where`.
+    """
     try:
         number = float(text)
     except ValueError:
@@ -134,7 +139,8 @@ DEFAULT = "context"
 class Found:
     """An anomaly that starts at row `place`, `time` (ms), and ends at `ended` (ms), or None where it lasts to the end.
 
-    `severity` is the highest of it; value, score and reason are those of its start.
+    `severity` is the highest of it; value, score and reason are those of its start. `also` are other metrics that
+    belong to it, each with the time (ms) from when.
     """
 
     place: int
@@ -146,6 +152,29 @@ class Found:
     reason: str
     severity: str
     ended: int | None = None
+    also: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A time (ms) in which the machine had a fault, as a person knows; `metric` is None where it may be of any."""
+
+    begin: int
+    end: int
+    metric: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What one pass over a history finds.
+
+    `judged_from` is the time (ms) from which the machine detector reports, None where it learned to the end;
+    `learned_days` are the days that it counts as learned. Without that detector all is judged.
+    """
+
+    found: tuple[Found, ...]
+    judged_from: int | None
+    learned_days: float | None
 
 
 def metrics_for(history: History, device_type: DeviceTypeSpec | None, *, detector: str | None) -> dict[str, Metric]:
@@ -162,20 +191,24 @@ def metrics_for(history: History, device_type: DeviceTypeSpec | None, *, detecto
     }
 
 
-def backtest(history: History, metrics: Mapping[str, Metric]) -> list[Found]:
+def backtest(history: History, metrics: Mapping[str, Metric]) -> Run:
     """Run the detectors over the history, row by row, as if it arrived now."""
     detectors = DeviceDetectors()
-    found: dict[tuple[str, str, int], Found] = {}
+    found: dict[tuple[str, str, str, int], Found] = {}
+    judged_from = None
     for place, (time, row) in enumerate(zip(history.times, history.rows, strict=True)):
         for finding in detectors.learn((time, place), row, metrics=metrics):
-            key = finding.metric, finding.detector + finding.mark, time if finding.began is None else finding.began
+            key = *finding.event, time if finding.began is None else finding.began
             if finding.kind == BEGIN:
                 found[key] = _found(finding, place=place, time=time)
             elif key in found and finding.kind == END:
                 found[key] = replace(found[key], ended=finding.ended)
             elif key in found:
-                found[key] = replace(found[key], severity=finding.severity)
-    return list(found.values())
+                also = ((time, finding.metric), *((time, name) for name in finding.together)) if finding.of else ()
+                found[key] = replace(found[key], severity=finding.severity, also=(*found[key].also, *also))
+        if judged_from is None and (detectors.learned_days is None or detectors.learned_days >= LEARN_DAYS):
+            judged_from = history.times[0] if detectors.learned_days is None else time
+    return Run(found=tuple(found.values()), judged_from=judged_from, learned_days=detectors.learned_days)
 
 
 def _found(finding: Finding, *, place: int, time: int) -> Found:
@@ -188,6 +221,7 @@ def _found(finding: Finding, *, place: int, time: int) -> Found:
         score=round(finding.score, 3),
         reason=finding.reason,
         severity=finding.severity,
+        also=tuple((time, name) for name in finding.together),
     )
 
 
@@ -197,6 +231,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SVG_WIDTH, HEIGHT, MARGIN = 1_200, 170, 12
+MARKED = "#c8e6c9"
+"""Of faults that a person marked."""
 COLOURS = {
     "limits": "#c62828",
     "machine": "#ad1457",
@@ -215,32 +251,73 @@ text-align:left;border-bottom:1px solid #ddd}
 .dot{display:inline-block;width:10px;height:10px;border-radius:5px;margin-right:6px}"""
 
 
-def page(title: str, history: History, metrics: Mapping[str, Metric], found: Sequence[Found]) -> str:
-    """Draw the page: each anomaly is marked on its metric's line and listed below."""
+def page(
+    title: str,
+    history: History,
+    metrics: Mapping[str, Metric],
+    found: Sequence[Found],
+    *,
+    faults: Sequence[Fault] = (),
+    verdicts: Sequence[str] = (),
+    judged: Sequence[Sequence[str]] = (),
+    notes: Sequence[str] = (),
+) -> str:
+    """Draw the page: each anomaly is marked on its metric's line and listed below, each fault is shaded.
+
+    Args:
+        title: Its heading.
+        history: The series.
+        metrics: Those to draw.
+        found: The anomalies.
+        faults: Those that a person marked.
+        verdicts: Which fault each anomaly is of; empty where no faults are known.
+        judged: Rows of a table about them, its head first.
+        notes: What it means, a paragraph each.
+    """
     charts = "".join(
         f"<h2>{escape(name)} {escape(metric.unit)}</h2>"
-        + _chart(history, metric, [f for f in found if f.metric == name])
+        + _chart(
+            history, metric, [f for f in found if f.metric == name], [f for f in faults if f.metric in (None, name)]
+        )
         for name, metric in metrics.items()
     )
     rows = "".join(
         f"<tr><td>{moment(each.time)}</td><td>{moment(each.ended) if each.ended is not None else 'still on'}</td>"
         f"<td>{each.severity}</td><td>{_dot(each.detector)}{escape(each.detector)}</td>"
-        f"<td>{escape(each.metric)}</td><td>{each.value:g}</td><td>{each.score:g}</td><td>{escape(each.reason)}</td></tr>"
-        for each in found
+        f"<td>{escape(_metrics_of(each))}</td><td>{each.value:g}</td><td>{each.score:g}</td>"
+        f"<td>{escape(each.reason)}</td>{f'<td>{escape(verdict)}</td>' if any(verdicts) else ''}</tr>"
+        for each, verdict in zip_longest(found, verdicts)
     )
     span = f"{len(history.rows):,} rows, {moment(history.times[0])} to {moment(history.times[-1])}"
     shaded = " Shaded: labelled in the file." if history.labelled else ""
+    marked = " Shaded green: marked faults." if faults else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-        f"<h1>{escape(title)}</h1><p>{span}; {len(found)} anomalies.{shaded}</p>{charts}"
+        f"<h1>{escape(title)}</h1><p>{span}; {len(found)} anomalies.{shaded}{marked}</p>{_table(judged)}"
+        f"{''.join(f'<p>{escape(note)}</p>' for note in notes)}{charts}"
         "<table><tr>"
         "<th>since (UTC)</th><th>until</th><th>severity</th><th>detector</th>"
-        "<th>metric</th><th>value</th><th>score</th><th>why</th></tr>"
+        "<th>metric</th><th>value</th><th>score</th><th>why</th>"
+        f"{'<th>fault</th>' if any(verdicts) else ''}</tr>"
         f"{rows}</table></html>\n"
     )
 
 
-def _chart(history: History, metric: Metric, found: Sequence[Found]) -> str:
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = (
+        f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in row)}</tr>"
+        for tag, row in zip(("th", *["td"] * len(rows)), rows, strict=False)
+    )
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _metrics_of(found: Found) -> str:
+    return ", ".join(dict.fromkeys([found.metric, *(name for _, name in found.also)]))
+
+
+def _chart(history: History, metric: Metric, found: Sequence[Found], faults: Sequence[Fault]) -> str:
     values = [row.get(metric.name) for row in history.rows]
     known = [value for value in values if value is not None]
     near = near_limits(metric, known)
@@ -253,6 +330,10 @@ def _chart(history: History, metric: Metric, found: Sequence[Found]) -> str:
 
     parts = [f'<rect x="{first * step:.1f}" width="{(last - first + 1) * step:.1f}" height="{HEIGHT}" fill="#fff3c4"/>'
              for first, last in spans(history.labelled)]  # fmt: skip
+    for fault in faults:
+        first, last = bisect_left(history.times, fault.begin), bisect_right(history.times, fault.end)
+        parts.append(f'<rect class="fault" x="{first * step:.1f}" width="{max(last - first, 0.5) * step:.1f}" '
+                     f'height="{HEIGHT}" fill="{MARKED}"/>')  # fmt: skip
     parts += [
         f'<rect class="event" x="{each.place * step:.1f}" '
         f'width="{max(_last(history, each) - each.place, 0.5) * step:.1f}" '
@@ -260,7 +341,7 @@ def _chart(history: History, metric: Metric, found: Sequence[Found]) -> str:
         for each in found
     ]
     parts += [
-        f'<line x1="0" x2="{WIDTH}" y1="{y(limit)}" y2="{y(limit)}" stroke="#c62828" stroke-dasharray="6 4"/>'
+        f'<line x1="0" x2="{SVG_WIDTH}" y1="{y(limit)}" y2="{y(limit)}" stroke="#c62828" stroke-dasharray="6 4"/>'
         for limit in near
     ]
     parts.append(f'<path d="{_path(values, step, y)}" fill="none" stroke="#37474f" stroke-width="1"/>')
@@ -269,7 +350,9 @@ def _chart(history: History, metric: Metric, found: Sequence[Found]) -> str:
         f"<title>{moment(each.time)} {escape(each.reason)}</title></circle>"
         for each in found
     ]
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(metric.name)}">{"".join(parts)}</svg>'
+    return (
+        f'<svg viewBox="0 0 {SVG_WIDTH} {HEIGHT}" role="img" aria-label="{escape(metric.name)}">{"".join(parts)}</svg>'
+    )
 
 
 def _last(history: History, found: Found) -> int:
@@ -335,7 +418,14 @@ LEAST_SHARE = 0.003
 INK, LABELLED, LIMIT = "#37474f", "#fff3c4", "#c62828"
 
 
-def image(title: str, history: History, metrics: Mapping[str, Metric], found: Sequence[Found]) -> bytes:
+def image(
+    title: str,
+    history: History,
+    metrics: Mapping[str, Metric],
+    found: Sequence[Found],
+    *,
+    faults: Sequence[Fault] = (),
+) -> bytes:
     """Draw the PNG; anomalies are numbered in the order of their starts, on their panels and in the list below."""
     # Imported here: matplotlib needs half a second, and the page does not need matplotlib.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -352,14 +442,15 @@ def image(title: str, history: History, metrics: Mapping[str, Metric], found: Se
     has_clock = history.times[0] > 0
     for panel, metric in zip(panels, metrics.values(), strict=True):
         numbered = [(number, each) for number, each in enumerate(found, start=1) if each.metric == metric.name]
-        _draw(panel, history, metric, numbered, has_clock=has_clock)
+        own = [fault for fault in faults if fault.metric in (None, metric.name)]
+        _draw(panel, history, metric, numbered, own, has_clock=has_clock)
     if has_clock:
         locator = AutoDateLocator()  # type: ignore[no-untyped-call]
         panels[-1].xaxis.set_major_locator(locator)
         panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     panels[-1].set_xlabel("time (UTC)" if has_clock else "hours since the first row")
     figure.text(0.07, 1 - 0.3 / height, title, fontsize=14, weight="bold", va="center", parse_math=False)
-    figure.text(0.07, 1 - 0.56 / height, _summary(history, found), fontsize=9.5, color=INK, va="center")
+    figure.text(0.07, 1 - 0.56 / height, _summary(history, found, faults), fontsize=9.5, color=INK, va="center")
     for place, (number, text, colour) in enumerate(lines):
         y = (below - FOOT - LINE * (place + 0.2)) / height
         figure.text(0.088, y, number, fontsize=9, va="center", ha="right", color=colour, weight="bold")
@@ -371,7 +462,13 @@ def image(title: str, history: History, metrics: Mapping[str, Metric], found: Se
 
 
 def _draw(
-    panel: Axes, history: History, metric: Metric, numbered: Sequence[tuple[int, Found]], *, has_clock: bool
+    panel: Axes,
+    history: History,
+    metric: Metric,
+    numbered: Sequence[tuple[int, Found]],
+    faults: Sequence[Fault],
+    *,
+    has_clock: bool,
 ) -> None:
     def x(time: int) -> float:
         return time / 86_400_000 if has_clock else time / 3_600_000  # matplotlib's dates are days since 1970
@@ -381,6 +478,8 @@ def _draw(
     least = LEAST_SHARE * ((times[-1] - times[0]) or 1.0)
     for first, last in spans(history.labelled):
         panel.axvspan(times[first], max(times[last], times[first] + least), color=LABELLED, linewidth=0, zorder=0)
+    for fault in faults:
+        panel.axvspan(x(fault.begin), max(x(fault.end), x(fault.begin) + least), color=MARKED, linewidth=0, zorder=0)
     panel.plot(times, values, color=INK, linewidth=0.8, zorder=2)
     for limit in near_limits(metric, values):
         panel.axhline(limit, color=LIMIT, linewidth=0.9, linestyle=(0, (6, 4)), zorder=1)
@@ -410,10 +509,11 @@ def _draw(
         panel.spines[side].set_visible(False)
 
 
-def _summary(history: History, found: Sequence[Found]) -> str:
+def _summary(history: History, found: Sequence[Found], faults: Sequence[Fault]) -> str:
     span = f"{len(history.rows):,} rows, {moment(history.times[0])} to {moment(history.times[-1])}"
     labelled = "; yellow: labelled in the file" if history.labelled else ""
-    return f"{span}; anomalies: {len(found)}, shaded from beginning to end; dashed: limits{labelled}."
+    marked = "; green: marked faults" if faults else ""
+    return f"{span}; anomalies: {len(found)}, shaded from beginning to end; dashed: limits{labelled}{marked}."
 
 
 def _listing(found: Sequence[Found]) -> list[tuple[str, str, str]]:

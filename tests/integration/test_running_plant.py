@@ -416,9 +416,11 @@ def test_anomalies_are_listed_and_acknowledged(plant: Plant) -> None:
     """Anomalies are listed with their reason until they are acknowledged."""
     found = lines(plant, "anomalies", "list", "--json")
     assert found and all(each["reason"] and each["severity"] in {"warning", "critical"} for each in found)
-    plant.fleet("anomalies", "ack", found[0]["thing"], found[0]["id"], "--by", "mei")
+    plant.fleet("anomalies", "ack", found[0]["thing"], found[0]["id"], "--by", "mei", "--false")
 
     assert len(found) - 1 == len(lines(plant, "anomalies", "list", "--json"))
+    (report,) = lines(plant, "anomalies", "report", "--json")
+    assert 1 == sum(line["false"] for line in report["lines"])
 
 
 def test_no_private_key_is_in_output_or_state(plant: Plant) -> None:

@@ -2,10 +2,11 @@
 
 from .context import UNIVARIATE_THRESHOLD, univariate
 from .device import DeviceDetectors, detectors_after, unpack_detectors
-from .event import BEGIN, CRITICAL, END, ESCALATED, WARNING, Finding, severity_of
+from .event import BEGIN, CRITICAL, END, ESCALATED, WARNING, Finding
 from .factory import machine
 from .group import multichannel
 from .limits import excursion_of, limits_finding
+from .machine import LEARN_DAYS, MACHINE
 from .state import StateError
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "CRITICAL",
     "END",
     "ESCALATED",
+    "LEARN_DAYS",
+    "MACHINE",
     "UNIVARIATE_THRESHOLD",
     "WARNING",
     "DeviceDetectors",
@@ -23,7 +26,6 @@ __all__ = [
     "limits_finding",
     "machine",
     "multichannel",
-    "severity_of",
     "univariate",
     "unpack_detectors",
 ]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import ceil, log
 
 from ..ingest.catalogue import Metric
-from .event import Event, Finding, begin, end, escalation
+from .event import Event, Finding, begin, end
 
 UNIVARIATE_THRESHOLD = 6.25
 """Scores from here on begin an event; chosen on NAB (docs/processor.md)."""
@@ -342,11 +342,11 @@ def follow_context(
         The event that runs after this reading, and the finding to report, if any.
     """
     if score >= UNIVARIATE_THRESHOLD:
-        finding = _begin_context(metric, detector, value, score)
         if event is None:
-            return Event(began=time_ms, is_critical=finding.is_critical, turned=time_ms, value=value), finding
+            finding = _begin_context(metric, detector, value, score)
+            return Event(began=time_ms, turned=time_ms, value=value), finding
         event.turned, event.quiet = time_ms, 0
-        return event, escalation(event, finding)
+        return event, None
     if event is None:
         return None, None
     if detector.is_notable:

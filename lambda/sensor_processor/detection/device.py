@@ -104,7 +104,7 @@ class Channel:
         if score:
             reason = f"{metric.name} {metric.amount(value)} {single.words}"
             finding = begin(metric, metric.detector, value=value, score=score, reason=reason)
-            self.event = Event(began=time, is_critical=finding.is_critical, value=value)
+            self.event = Event(began=time, value=value)
             findings.append(finding)
         return findings
 
@@ -126,6 +126,11 @@ class DeviceDetectors:
         self._groups: tuple[Group, ...] = ()
         self._machine: Machine | None = None
         self._metrics: Mapping[str, Metric] | None = None
+
+    @property
+    def learned_days(self) -> float | None:
+        """Return how many days the machine detector has learned; None where there is none."""
+        return None if self._machine is None else self._machine.learned_days
 
     def is_in_order(self, order: tuple[int, int], *, ahead: int | None = None) -> bool:
         """Return whether a reading is the next one of the device's series, to be learned.

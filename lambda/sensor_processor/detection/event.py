@@ -19,10 +19,6 @@ END = "end"
 WARNING = "warning"
 CRITICAL = "critical"
 
-CRITICAL_FROM = {"limits": 0.1, "context": 9.375, "baseline": 14.0, "rate": 36.0, "correlation": 36.0, "seasonal": 24.0}
-"""Scores from which an anomaly is critical: a tenth of the allowed range beyond a limit; elsewhere 1.5 (context), 2
-(baseline) or 3 times the score at which the detector begins an event. A stuck sensor is never critical by itself."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -31,7 +27,9 @@ class Finding:
     `began` (ms) is set on escalations and ends; `ended` (ms) is when the event was over, which is before its end is
     found. A finding of kind BEGIN with `ended` is over at once and gets no END. `mark` distinguishes concurrent events
     of one metric and detector. `time` (ms) is that of its reading, where it is reported with a later one. `of` is the
-    metric that the event began with, where an escalation is of another one.
+    metric that the event began with, where an escalation is of another one. `regime` is what the machine was doing:
+    metrics that the value was expected from, with theirs; `together` are others that are as unusual and not reported
+    by themselves.
     """
 
     metric: str
@@ -47,6 +45,8 @@ class Finding:
     unit: str = ""
     time: int | None = None
     of: str = ""
+    regime: tuple[tuple[str, float], ...] = ()
+    together: tuple[str, ...] = ()
 
     @property
     def event(self) -> tuple[str, str, str]:
@@ -91,15 +91,18 @@ class Running(msgspec.Struct, array_like=True):
         return replace(found, time=max(at, event.began))
 
 
-def severity_of(detector: str, score: float) -> str:
-    """Return `warning` or `critical`."""
-    return CRITICAL if score >= CRITICAL_FROM.get(detector, float("inf")) else WARNING
-
-
 def begin(
-    metric: Metric, detector: str, *, value: float, score: float, reason: str, mark: str = "", ended: int | None = None
+    metric: Metric,
+    detector: str,
+    *,
+    value: float,
+    score: float,
+    reason: str,
+    is_critical: bool = False,
+    mark: str = "",
+    ended: int | None = None,
 ) -> Finding:
-    """Make the finding of an event that begins."""
+    """Make the finding of an event that begins; only limits, and trends to a limit, are critical."""
     return Finding(
         metric=metric.name,
         unit=metric.unit,
@@ -107,7 +110,7 @@ def begin(
         value=value,
         score=score,
         reason=reason,
-        severity=severity_of(detector, score),
+        severity=CRITICAL if is_critical else WARNING,
         mark=mark,
         ended=ended,
     )

@@ -304,7 +304,7 @@ class Group:
         metric = self.metrics[self.names[self.detector.worst]]
         value = values[metric.name]
         finding = begin(metric, self.name, value=value, score=self.detector.score, reason=self._words(metric, value))
-        self.event = Event(began=time, is_critical=finding.is_critical, value=value)
+        self.event = Event(began=time, value=value)
         self.metric = metric.name
         return finding
 

@@ -22,6 +22,9 @@ SETTLED_MS = 600_000
 """Time within the limit after which an event ends although the value stays in the deadband: a machine may run just
 below its limit."""
 
+CRITICAL_BEYOND = 0.1
+"""Share of the allowed range beyond a limit from which an excursion is critical."""
+
 
 def excursion_of(metric: Metric, value: float) -> int:
     """Return 1 above the maximum, -1 below the minimum, 0 within; a value at its limit is within."""
@@ -38,11 +41,13 @@ def limits_finding(metric: Metric, value: float, *, late_at: int | None = None) 
     With `late_at` (ms) it is that of a reading of that time which arrived out of order, and over at once.
     """
     side = excursion_of(metric, value)
+    score = _score(metric, value, side)
     return begin(
         metric,
         "limits",
         value=value,
-        score=_score(metric, value, side),
+        score=score,
+        is_critical=score >= CRITICAL_BEYOND,
         reason=_reason(metric, value, side),
         mark=mark_of(side) if late_at is None else late_mark_of(side),
         ended=late_at,

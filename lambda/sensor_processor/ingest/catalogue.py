@@ -27,7 +27,8 @@ class CatalogueError(Exception):
 class Metric:
     """One measured quantity; `minimum` and `maximum` are its static limits in `unit`.
 
-    `false_alarm_budget` is in false alarms a device-month.
+    `false_alarm_budget` is in false alarms a device-month. The machine runs while the metric with `running_above` is
+    above it.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Metric:
     maximum: float | None
     detector: str
     false_alarm_budget: float = FALSE_ALARM_BUDGET
+    running_above: float | None = None
 
     def amount(self, value: float) -> str:
         """Format a value for people: `71.25 celsius`."""
@@ -56,6 +58,7 @@ class _MetricDocument(msgspec.Struct):
     max: float | None = None
     detector: str = "limits"
     false_alarm_budget: float = FALSE_ALARM_BUDGET
+    running_above: float | None = None
 
 
 class _DeviceTypeDocument(msgspec.Struct):
@@ -106,4 +109,5 @@ def _metric(*, device_type: str, name: str, document: _MetricDocument) -> Metric
         maximum=document.max,
         detector=document.detector,
         false_alarm_budget=document.false_alarm_budget,
+        running_above=document.running_above,
     )

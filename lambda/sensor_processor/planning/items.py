@@ -290,6 +290,8 @@ def event_item(event: DeviceEvent, *, retention_days: int) -> Item:
     if finding.kind != END:
         item["score"] = {"N": number_text(round(finding.score, 3))}
         item["time"] = {"S": iso(event.at)}
+    if finding.regime:
+        item["regime"] = {"M": {name: {"N": number_text(value)} for name, value in finding.regime}}
     if finding.kind != BEGIN:
         item["began_at"] = {"S": event.began_at}
     else:

@@ -23,6 +23,8 @@ THING = "sg-01-press-monitor-0001-dev"
 ARGUMENTS = {
     "anomalies ack": [THING, "anomaly#x"],
     "anomalies list": [],
+    "anomalies report": [],
+    "anomalies show": [THING, "anomaly#x"],
     "archive compact": [],
     "bundle": ["--facility", "sg-01"],
     "certificates": [],

@@ -15,10 +15,11 @@ from moto import mock_aws
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.lib.names import OPEN_ANOMALIES
-from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge, read_anomalies, read_open
-from fleet_iot.sensor_processor.detection import END, ESCALATED, limits_finding
+from fleet_iot.operations.telemetry.anomalies import FALSE, Anomaly, acknowledge, beside, read_anomalies, read_open
+from fleet_iot.sensor_processor.detection import END, ESCALATED, Finding, limits_finding
 from fleet_iot.sensor_processor.ingest.catalogue import Metric
-from fleet_iot.sensor_processor.planning.items import DeviceEvent, event_item
+from fleet_iot.sensor_processor.numbers.minute import Minute, aggregate_of, minute_of
+from fleet_iot.sensor_processor.planning.items import DeviceEvent, event_item, minute_item
 from tests.operations.aws_stub import stub_local_aws
 
 TABLE = "table-readings-dev"
@@ -112,7 +113,8 @@ def test_an_acknowledgement_stays_with_the_anomaly(client: Any) -> None:
     now = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 
     assert acknowledge(client, TABLE, thing=THING, anomaly_id=own.id, by="mei", note="oil changed", now=now)
-    assert not acknowledge(client, TABLE, thing=THING, anomaly_id=own.id + "x", by="mei", note=None, now=now)
+    absent = acknowledge(client, TABLE, thing=THING, anomaly_id=own.id + "x", by="mei", note=None, now=now, label=FALSE)
+    assert absent is None
     (seen,) = read_anomalies(client, TABLE, thing=THING)
     assert ("mei", "2026-11-24T08:00:00Z", "oil changed") == (seen.acknowledged_by, seen.acknowledged_at, seen.note)
 
@@ -127,7 +129,7 @@ def test_the_command_lists_unacknowledged_anomalies(client: Any, monkeypatch: py
     assert ["other", THING, "late"] == [json.loads(line)["thing"] for line in run("list", "--json")]
     anomaly_id = json.loads(run("list", "--json", "--thing", THING)[0])["id"]
     assert ["acknowledged by mei"] == run("ack", THING, anomaly_id, "--by", "mei")
-    assert ["2 unacknowledged anomalies", "acknowledge one: fleet anomalies ack ID --note TEXT"] == run("list")[-2:]
+    assert "2 unacknowledged anomalies" == run("list")[-2]
     listed = run("list", "--all")
     assert listed[0].endswith("t 97.2 C is above its limit of 95, since 2026-11-23 14:49:03 UTC, still on")
     assert listed[1].endswith(
@@ -198,3 +200,76 @@ def test_a_listed_id_is_what_the_next_command_takes(client: Any, monkeypatch: py
         assert ["0 unacknowledged anomalies"] == run("list", "--thing", name)
     assert "did you mean sg-01-press-monitor-00" in run("ack", f"{gone[:-4]}#anomaly#x", code=2)[1]
     assert "is no anomaly's id" in run("ack", THING, code=2)[-1]
+
+
+def run(*arguments: str, code: int = 0) -> list[str]:
+    """The lines that `fleet anomalies` prints."""
+    done = CliRunner().invoke(main, ["anomalies", *arguments])
+    assert code == done.exit_code, done.output
+    return done.output.splitlines()
+
+
+def test_a_label_replaces_the_former_one_which_is_kept(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With who and when; an acknowledgement without a label leaves it."""
+    stub_local_aws(monkeypatch, dynamodb=client)
+    own = f"{THING}#{json.loads(run('list', '--json', '--thing', THING)[0])['id']}"
+
+    assert ["labelled false by mei"] == run("ack", own, "--false", "--by", "mei", "--note", "door was open")
+    (changed,) = run("ack", own, "--true", "--by", "bob")
+    assert changed.startswith("labelled true by bob; it was labelled false by mei at 20")
+    (seen,) = run("ack", own, "--by", "ann")
+    assert seen.startswith("acknowledged by ann; labelled true by bob at 20")
+    (listed,) = (json.loads(line) for line in run("list", "--all", "--json", "--thing", THING))
+    assert ("true", "ann", "door was open") == (listed["label"], listed["acknowledged_by"], listed["note"])
+    assert [("false", "mei"), ("true", "bob")] == [(each["label"], each["by"]) for each in listed["labels"]]
+    assert run("list", "--all", "--thing", THING)[0].endswith("[acknowledged by ann, true]")
+
+
+def test_an_anomaly_is_explained_beside_its_neighbours(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was expected, what else moved, how the others of its type were in the plant, and what to run next."""
+    stub_local_aws(monkeypatch, dynamodb=client)
+    found = Finding(
+        metric="temperature",
+        detector="machine",
+        value=71.2,
+        score=1.31,
+        reason="temperature 71.2 celsius instead of about 63 celsius with pressure 140",
+        regime=(("pressure", 140.0),),
+    )
+    joins = replace(found, kind=ESCALATED, metric="vibration", of="temperature", began=TIME, reason="vibration 4 mm/s")
+    for finding, time in ((found, TIME), (joins, TIME + 300_000)):
+        event = DeviceEvent(finding=finding, device=THING, facility="sg-01", device_type="press-monitor", time=time)
+        client.put_item(TableName=TABLE, Item=event_item(event, retention_days=90))
+    for number, value, revision, start in (
+        (2, 60.0, 0, TIME - 120_000),
+        (2, 61.5, 0, TIME - 60_000),
+        (2, 62.5, 1, TIME - 60_000),  # a later revision
+        (3, 64.0, 0, TIME - 60_000),
+        (4, 99.0, 0, TIME - 3_600_000),  # too old
+    ):
+        minute = Minute(device=f"sg-01-press-monitor-{number:04}-dev", start=minute_of(start), facility="sg-01")
+        minute.metrics = {"temperature": aggregate_of((value, value + 1.0), last=value, order=0, unit="celsius")}
+        client.put_item(TableName=TABLE, Item=minute_item(minute, revision=revision, retention_days=90))
+
+    lines = dict(
+        line.split("  ", 1) for line in run("show", f"{THING}#anomaly#2026-11-23T14:49:03.250Z#temperature#machine")
+    )
+    lines = {name: text.strip() for name, text in lines.items()}
+    assert "of 2 other press-monitor at sg-01: 63 to 64.5 celsius, median 63.75" == lines["neighbours"]
+    assert "pressure 140" == lines["with"]
+    assert (
+        "vibration at 2026-11-23T14:54:03.250Z: vibration 4 mm/s, since 2026-11-23 14:49:03 UTC" == lines["joined by"]
+    )
+    assert "warning at sg-01-press-monitor-0001-dev, press-monitor of sg-01" == lines["what"]
+    assert f"fleet history {THING} --level minute --metric temperature --since 2026-11-23T14:00Z" == lines["next"]
+    assert ["error: sg-01-press-monitor-0001-dev has no anomaly x"] == run("show", THING, "x", code=1)[:1]
+
+
+@pytest.mark.parametrize(
+    ("own", "names"),
+    [(0, [1, 2, 3, 4]), (1, [0, 2, 3, 4]), (5, [3, 4, 6, 7]), (8, [5, 6, 7, 9]), (9, [5, 6, 7, 8]), (50, [6, 7, 8, 9])],
+)
+def test_neighbours_are_those_beside_it_in_the_record(own: int, names: list[int]) -> None:
+    """Half of them on each side where there are so many; of a thing that left the record, the last ones."""
+    assert [str(name) for name in names] == beside(map(str, range(10)), str(own), most=4)
+    assert [] == beside([str(own)], str(own), most=4)

@@ -176,7 +176,7 @@ def test_the_item_is_bounded() -> None:
         flood.metrics = {f"metric_{number:03}": 1 for number in range(50)}
     events = [notice(1_000 + number, severity="critical") for number in range(100)]
     assert not any(site.decide(*events))
-    assert 300_000 < len(pack_plant(site.plant)) < DYNAMODB_ITEM - 20_000
+    assert 280_000 < len(pack_plant(site.plant)) < DYNAMODB_ITEM - 20_000
     assert (ON, True) == (sum(len(flood.on) for flood in site.plant.floods), site.plant.floods[-1].is_full)
     assert not any(site.decide(*events[90:]))
     assert not any(site.decide(*[notice(1_000 + number, "end", severity="critical") for number in range(100)]))

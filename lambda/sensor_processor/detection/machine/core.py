@@ -9,23 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import ceil, sqrt
-from operator import mul
+from math import ceil, floor, inf, log10, sqrt
+from operator import add, mul
 
 import msgspec
 
 from ...ingest.catalogue import Metric
 from ..event import ESCALATED, Event, Finding, Running, begin, end
 from .observer import KNOWN, POOL, Observer
-from .series import GROUP_MS, SAMPLE_MS, Block, Series, SeriesState
-from .short import pack_short, short, unpack_short
+from .series import ACCEPTED, GROUP_MS, SAMPLE_MS, Block, Series, SeriesState
+from .short import pack_short, pack_single, short, unpack_short, unpack_single
 from .tail import Tail
+from .trend import Trend
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 MONTH_DAYS = 30.0
 
 MACHINE = "machine"
 """Name of the detector in the manifest."""
+TREND = "-trend"
+"""Mark of the event of a metric that is on its way to a limit."""
 
 BLOCK_MS = 5 * MINUTE_MS
 LONGEST_BLOCK_MS = HOUR_MS
@@ -39,6 +42,7 @@ RESCALE = 3.0
 
 TAIL_DAYS = 4.0
 LEARN_DAYS = 7.0
+TOLD_MS = (LEARN_DAYS - TAIL_DAYS) * DAY_MS
 LEAST_SHARE = 0.5
 """Days after which scores count for the thresholds, and after which findings are told; at least LEAST_SHARE of the
 blocks must have readings."""
@@ -71,12 +75,17 @@ have been false, and the next one like it is not told."""
 MOST_JOINED = 2
 """Metrics that join an event with one block and are told each; more are the machine as a whole, and told once."""
 
-LEVEL, DRIFT, SPREAD, SPIKE, NOVEL, STUCK = range(6)
-CHANNELS = 6
-FACTORS = (1.3, 1.35, 1.4, 2.0)
+LEVEL, DRIFT, SPREAD, SPIKE, NOVEL, STUCK, MISSING = range(7)
+CHANNELS = 7
+FACTORS = (1.45, 1.6, 1.5, 2.2)
 FLOORS = (4.0, 8.0, 3.5, 7.0)
 PERIODS_A_DAY = (24, 4, 24, 24)
-"""Of the channels with a tail: factor of the threshold above the extrapolated level, floor, and maxima a day."""
+"""Of the channels with a tail, at a budget of one false alarm a month: factor of the threshold above the extrapolated
+level, floor, and maxima a day."""
+
+DIAL = 0.15
+"""Factors and floors are divided by this power of the budget: what a short past does not show of a tail is a guess, and
+the budget says how careful it has to be."""
 
 CLIP = 4.0
 DRIFT_BLOCKS = 48.0
@@ -92,6 +101,12 @@ MOVES, MOVED = 3.0, 0.1
 """A machine moves where a partner's excursion within a block is MOVES times what is usual in the state and MOVED scales
 more: such a block and the next one are not judged."""
 
+JUMP = 0.5
+"""Share of a metric's jump, in scales, from which a partner jumped with it: that is no spike of the metric's own."""
+
+GONE = 0.3
+"""Share of the absence at which a metric is missing, from which on its course and what it explains are forgotten."""
+
 LEAST_RESOLVED = 0.15
 """Least scale of residuals, in steps of the sensor's resolution."""
 
@@ -106,6 +121,7 @@ class Watch:
         "before",
         "block",
         "channel",
+        "company",
         "drift",
         "is_judged",
         "level",
@@ -128,20 +144,26 @@ class Watch:
         "slopes",
         "steady",
         "tails",
+        "trend",
         "unsteady",
+        "untold",
         "values",
     )
 
-    def __init__(self, metric: Metric, place: int, *, horizon: float) -> None:
+    def __init__(self, metric: Metric, place: int, *, size: int, horizon: float) -> None:
         self.metric, self.place = metric, place
         self.series = Series()
+        self.trend = Trend()
+        care = metric.false_alarm_budget**-DIAL
         self.tails = [
-            Tail(factor=factor, floor=floor, horizon=horizon * periods)
+            Tail(factor=care * factor, floor=care * floor, horizon=horizon * periods)
             for factor, floor, periods in zip(FACTORS, FLOORS, PERIODS_A_DAY, strict=True)
         ]
         self.before = 0.0  # mean of the last block, for partners while this one has none
         self.shift = 0.0  # mean residual while over the threshold
         self.over_blocks = self.relearn = 0
+        self.untold = 0  # blocks for which a metric that joined a known machine advises only
+        self.company = [0.0] * 4 * size  # sums with each other metric until it has partners, see `meet`
         self.peak, self.channel = 0.0, LEVEL  # of the running event
         self.quiet = -1  # blocks since it was over, while it is part of an event
         self.join([])
@@ -165,29 +187,78 @@ class Watch:
         self.drift = self.level = self.unsteady = 0.0
         self.moved = True
 
-    def amount(self, mean: float) -> float:
-        """Convert a number in scales to the metric's unit."""
-        return self.series.centre + mean * self.series.scale
+    @property
+    def is_set(self) -> bool:
+        """Return whether it has centre and scale."""
+        return self.series.scale > 0.0
 
-    def score(self, time: int, watches: Sequence[Watch], *, day: float, is_held: bool) -> None:
-        """Score the block that ended at `time` (ms); `is_held` is set after a gap."""
+    def meet(self, watches: Sequence[Watch]) -> None:
+        """Learn a block of the first day of a metric that joined a known machine."""
+        block = self.block
+        if block is None:
+            return
+        self.series.measure(block.mean)
+        self.series.widen(block)
+        mine = block.mean - self.series.first
+        for other in watches:
+            if other.is_set and other.block is not None:
+                its, at = other.before, 4 * other.place
+                added = (1.0, its, its * its, its * mine)
+                self.company[at : at + 4] = map(short, map(add, self.company[at : at + 4], added))
+
+    def companions(self, watches: Sequence[Watch]) -> list[int]:
+        """List the places of the metrics that it moved with on that day, the closest first."""
+
+        def shared(place: int) -> float:
+            count, its, square, both = self.company[4 * place : 4 * place + 4]
+            spread = square - its * its / max(count, 1.0)
+            return abs(both - its * self.series.mean) / sqrt(spread) if spread > 1e-9 else 0.0
+
+        return sorted((each.place for each in watches if each.is_set), key=shared, reverse=True)
+
+    def amount(self, mean: float) -> float:
+        """Convert a number in scales to the metric's unit, to four digits of a scale."""
+        scale = self.series.scale
+        value = self.series.centre + mean * scale
+        return round(value, 4 - floor(log10(scale))) + 0.0 if scale else value
+
+    def distance(self, amount: float) -> float:
+        """Convert a number in the metric's unit to scales from its centre."""
+        return (amount - self.series.centre) / self.series.scale
+
+    def score(
+        self, time: int, watches: Sequence[Watch], *, day: float, is_held: bool, is_on: bool | None, turned: bool
+    ) -> None:
+        """Score a block.
+
+        Args:
+            time: of its end (ms).
+            watches: of the machine.
+            day: since the start.
+            is_held: it follows a gap.
+            is_on: the machine runs, where a metric says so.
+            turned: it started or stopped since the block before.
+        """
         block, observer = self.block, self.observer
         if block is None:
-            self.level = self.unsteady = 0.0
-            self.moved = True
-            observer.forget_course()
+            self.values[MISSING] = missing = self.series.missing()
+            if missing > GONE:
+                self.level = self.unsteady = 0.0
+                self.moved = True
+                observer.forget_course()
             return
         partners = [watches[place] for place in self.partners]
         self.motion = motion = max((each.block.spike for each in partners if each.block is not None), default=0.0)
         self.steady = observer.running is not None and not is_held
         least = LEAST_RESOLVED * self.series.least
-        state = observer.place(time, [each.before for each in partners], block.mean, day=day, least=least)
+        state = observer.place(time, [each.before for each in partners], block.mean, day=day, least=least, is_on=is_on)
         self.noise = self._noise(watches, block)
         values = self.values
         is_calm = motion <= MOVES * state.motion + MOVED
+        is_calm &= not turned and not any(each.series.missing() > GONE for each in partners)
         self.is_judged = state.count >= KNOWN and is_calm and not self.moved and not is_held and not self.relearn
         self.moved = not is_calm
-        values[NOVEL], values[STUCK] = block.beyond, self.series.stuck()
+        values[NOVEL], values[STUCK] = block.beyond, 0.0 if is_on is False else self.series.stuck()
         if not self.is_judged:
             self.level = self.unsteady = 0.0
             return
@@ -203,14 +274,31 @@ class Watch:
             unsteady = (self.noise - state.noise) / max(1.25 * usual, LEAST_UNREST)
         values[SPREAD] = max(min(unsteady, self.unsteady), 0.0)
         self.unsteady = short(unsteady)
-        excess = block.spike - state.spike - 2.0 * max(motion - state.motion, 0.0)
-        values[SPIKE] = max(excess, 0.0) / (observer.scale + state.spike)
+        spike = block.spike - state.spike - 2.0 * max(motion - state.motion, 0.0)
+        spike /= observer.scale + state.spike
+        values[SPIKE] = spike if spike > FLOORS[SPIKE] / 2.0 and not self._jumps_with(partners) else 0.0
+
+    def _jumps_with(self, partners: Sequence[Watch]) -> bool:
+        """Return whether a partner jumped at the moment of the largest change of this block."""
+        mine = self.block.changes if self.block is not None else []
+        if not mine:
+            return False
+        sizes = list(map(abs, mine))
+        at = sizes.index(max(sizes))
+        least = JUMP * sizes[at] / self.series.scale
+        return any(
+            max(map(abs, each.block.changes[max(at - 1, 0) : at + 2])) >= least * each.series.scale
+            for each in partners
+            if each.block is not None and len(each.block.changes) == len(mine)
+        )
 
     def compare(self) -> None:
         """Compare the scores with their thresholds."""
         over = [value / tail.threshold for value, tail in zip(self.values, self.tails, strict=False)]
         over += self.values[NOVEL:]
         self.over = max(over)
+        if over[MISSING] >= 1.0:
+            self.series.told_missing = 1
         if self.over > self.peak:
             self.channel = over.index(self.over)
 
@@ -220,7 +308,7 @@ class Watch:
         if block is None:
             return
         self.series.widen(block)
-        self.series.measure(self.amount(block.mean))
+        self.series.measure(self.series.centre + block.mean * self.series.scale)
         self.observer.learn(time, noise=self.noise, motion=self.motion, spike=block.spike, day=day, steady=self.steady)
         if not self.is_judged:
             return
@@ -228,16 +316,14 @@ class Watch:
             for value, tail in zip(self.values, self.tails, strict=False):
                 if value > tail.maximum:
                     tail.maximum = short(value)
-        mine = block.changes
-        kept = [SLOPE_FORGET * self.slopes[0] + sum(map(mul, mine, mine))]
-        for place, partner in enumerate(self.partners):
+        mine, slopes = block.changes, self.slopes
+        slopes[0] = short(SLOPE_FORGET * slopes[0] + block.power)
+        may_choose = not has_tail or self.relearn > RELEARN_BLOCKS
+        for place, partner in enumerate(self.partners, 1):
             other = watches[partner].block
-            its, both = self.slopes[1 + 2 * place : 3 + 2 * place]
-            if other is not None and len(other.changes) == len(mine):
-                its = SLOPE_FORGET * its + sum(map(mul, other.changes, other.changes))
-                both = SLOPE_FORGET * both + sum(map(mul, mine, other.changes))
-            kept += [its, both]
-        self.slopes = list(map(short, kept))
+            if (may_choose or partner == self.slope_from) and other is not None and len(other.changes) == len(mine):
+                slopes[2 * place - 1] = short(SLOPE_FORGET * slopes[2 * place - 1] + other.power)
+                slopes[2 * place] = short(SLOPE_FORGET * slopes[2 * place] + sum(map(mul, mine, other.changes)))
 
     def refine(self, *, may_choose: bool) -> None:
         """Solve the regression, and choose (or refresh) the partner that explains most of the metric's changes."""
@@ -254,17 +340,33 @@ class Watch:
 
     def accept(self) -> None:
         """Accept what persists as normal: follow it, and only learn for a while."""
-        self.observer.accept(self.shift)
+        if self.block is not None:
+            self.observer.accept(self.shift)
+        elif self.series.told_missing:
+            self.series.told_missing = ACCEPTED
         self.over_blocks, self.relearn = 0, RELEARN_BLOCKS
         self.drift = self.level = self.unsteady = self.shift = 0.0
         self.series.told_stuck = True
         if self.block is not None:
             self.series.widen(self.block)
 
-    def relearn_partner(self) -> None:
-        """Learn again what goes with a partner whose lasting change was accepted."""
-        self.join(self.partners)
+    def rejoin(self, partners: list[int]) -> None:
+        """Learn again what goes with partners of which one has changed for good, is gone, or is back."""
+        self.join(partners)
         self.relearn = 2 * RELEARN_BLOCKS
+
+    def move(self, places: Mapping[int, int], *, size: int, has_event: bool) -> None:
+        """Go on in a machine of `size` metrics, which have other places now, by place before; what was expected from
+        metrics that are gone is learned again."""
+        if not has_event:
+            self.quiet, self.peak, self.over_blocks = -1, 0.0, 0
+        if not self.is_set:
+            self.company = [0.0] * 4 * size
+        if any(partner not in places for partner in self.partners):
+            self.rejoin([places[partner] for partner in self.partners if partner in places])
+            return
+        self.partners = [places[partner] for partner in self.partners]
+        self.slope_from = places.get(self.slope_from, -1)
 
     def _noise(self, watches: Sequence[Watch], block: Block) -> float | None:
         if not block.changes:
@@ -280,23 +382,38 @@ class Watch:
         """List the state for `restore`; `short` is exact for each."""
         listed = [float(len(self.partners)), *map(float, self.partners), *self.slopes, float(self.slope_from)]
         listed += [self.slope, self.drift, self.level, self.unsteady, float(self.moved), self.before, self.shift]
-        listed += [float(self.over_blocks), float(self.relearn), self.peak, float(self.channel), float(self.quiet)]
+        listed += [
+            float(self.over_blocks),
+            float(self.relearn),
+            float(self.untold),
+            self.peak,
+            float(self.channel),
+            float(self.quiet),
+        ]
         for tail in self.tails:
             listed += tail.numbers()
+        listed += self.trend.numbers()
+        if not self.is_set:
+            listed += self.company
         return listed + self.observer.numbers()
 
-    def restore(self, numbers: Iterator[float]) -> None:
-        """Continue from `numbers`."""
+    def restore(self, numbers: Iterator[float], *, size: int) -> None:
+        """Continue from `numbers` of a machine of `size` metrics."""
         self.join([int(next(numbers)) for _ in range(int(next(numbers)))])
         self.slopes = [next(numbers) for _ in self.slopes]
         self.slope_from, self.slope, self.drift = int(next(numbers)), next(numbers), next(numbers)
         self.level, self.unsteady, self.moved = next(numbers), next(numbers), bool(next(numbers))
         self.before, self.shift = next(numbers), next(numbers)
-        self.over_blocks, self.relearn = int(next(numbers)), int(next(numbers))
+        self.over_blocks, self.relearn, self.untold = int(next(numbers)), int(next(numbers)), int(next(numbers))
         self.peak, self.channel, self.quiet = next(numbers), int(next(numbers)), int(next(numbers))
         for tail in self.tails:
             tail.restore(numbers)
+        self.trend.restore(numbers)
+        if not self.is_set:
+            self.company = [next(numbers) for _ in range(4 * size)]
         self.observer.restore(numbers)
+        if next(numbers, None) is not None:
+            raise ValueError(f"the numbers of {self.metric.name} are too many")
 
 
 class Machine:
@@ -312,6 +429,7 @@ class Machine:
         "_event",
         "_event_metric",
         "_hold",
+        "_is_on",
         "_listed",
         "_metrics",
         "_names",
@@ -319,6 +437,7 @@ class Machine:
         "_origin",
         "_products",
         "_settled",
+        "_signal",
         "_start",
         "_watches",
     )
@@ -329,16 +448,27 @@ class Machine:
         # All scores that have a threshold share the budget of a device.
         scores = len(FACTORS) * max(len(metrics), 1)
         self._listed = [
-            Watch(metrics[name], place, horizon=MONTH_DAYS * scores / metrics[name].false_alarm_budget)
+            Watch(
+                metrics[name],
+                place,
+                size=len(self._names),
+                horizon=MONTH_DAYS * scores / metrics[name].false_alarm_budget,
+            )
             for place, name in enumerate(self._names)
         ]
+        self._signal = next((watch for watch in self._listed if watch.metric.running_above is not None), None)
         self._watches = dict(zip(self._names, [watch.series for watch in self._listed], strict=True))
-        self._block_ms = BLOCK_MS
-        self._origin = self._start = self._next = 0
-        self._closed = self._hold = self._settled = 0
+        self._begin()
         self._products: dict[tuple[int, int], float] = {}
         self._event: Event | None = None
         self._event_metric = ""
+
+    def _begin(self) -> None:
+        """Begin to learn."""
+        self._block_ms = BLOCK_MS
+        self._origin = self._start = self._next = 0
+        self._closed = self._hold = self._settled = 0
+        self._is_on: bool | None = None
 
     def update(self, time: int, values: Mapping[str, float]) -> Sequence[Finding]:
         """Learn a reading of `time` (ms) and return what is to be told with it."""
@@ -348,9 +478,13 @@ class Machine:
         window = time // SAMPLE_MS
         watches = self._watches
         for name, value in values.items():
-            series = watches.get(name)
-            if series is not None:
-                series.add(window, value)
+            if name in watches:
+                series = watches[name]
+                if window != series.window:
+                    series.window, series.merged = window, 1
+                    series.samples.append(value)
+                else:
+                    series.average(value)
         return findings
 
     @property
@@ -384,33 +518,72 @@ class Machine:
     def _close(self, time: int) -> Sequence[Finding]:
         """Judge and learn the running block; return what is to be told with a reading of `time`."""
         group = max(round(GROUP_MS / self._block_ms * max(watch.series.usual for watch in self._listed)), 1)
+        gone = [watch for watch in self._listed if watch.series.missed > ACCEPT_BLOCKS]
         blocks = [watch.series.close(group) for watch in self._listed]
+        returned = [watch for watch in gone if not watch.series.missed]
         if not any(blocks):
             return ()
         self._closed += 1
+        for watch in returned if self._settled else ():
+            for other in self._listed:
+                is_short = other.is_set and len(other.partners) < MOST_PARTNERS
+                if other is not watch and is_short and watch.place not in other.partners:
+                    other.rejoin([*other.partners, watch.place])
         for watch, block in zip(self._listed, blocks, strict=True):
             watch.clear(block)
         if not self._settled:
             self._prepare()
             return ()
         for watch in self._listed:
-            if watch.block is not None:
+            if watch.block is not None and watch.is_set:
                 watch.before = short(watch.block.mean)
+        known = [watch for watch in self._listed if watch.is_set]
         at, day = self._next, float((self._start - self._origin) // DAY_MS)
         days = self.learned_days
-        for watch in self._listed:
-            watch.score(at, self._listed, day=day, is_held=self._hold > 0)
+        was_on, is_on = self._is_on, self._follow_signal()
+        turned = was_on is not None and is_on is not was_on
+        for watch in known:
+            watch.score(at, self._listed, day=day, is_held=self._hold > 0, is_on=is_on, turned=turned)
         findings: Sequence[Finding] = ()
         is_told = days >= LEARN_DAYS
-        if is_told:
-            for watch in self._listed:
+        for watch in known:
+            if is_told and not watch.untold:
                 watch.compare()
+            else:
+                watch.series.learn_run()
+        if is_told:
             findings = self._follow(time)
         for watch in self._listed:
-            self._learn(watch, at, day=day, has_tail=days >= TAIL_DAYS)
+            if not watch.is_set:
+                self._meet(watch)
+                continue
+            watch.untold = max(watch.untold - 1, 0)
+            self._learn(watch, at, day=day, has_tail=days >= TAIL_DAYS and watch.untold * self._block_ms < TOLD_MS)
+            if watch.block is not None and watch.observer.is_on:
+                watch.trend.add(watch.before)
         self._hold = max(self._hold - 1, 0)
         self._end_periods(days)
+        if is_told and self._closed % (DAY_MS // self._block_ms) == 0:
+            findings = [*findings, *self._follow_trends(time)]
         return findings
+
+    def _meet(self, watch: Watch) -> None:
+        """Learn the first day of a metric that joined a known machine, and then what it is expected from."""
+        watch.meet(self._listed)
+        if watch.series.count * self._block_ms >= LEAST_SHARE * SCALE_DAYS * DAY_MS:
+            watch.series.settle()
+            companions = watch.companions(self._listed)
+            if self._signal is not None and self._signal.place in companions:
+                companions.insert(0, companions.pop(companions.index(self._signal.place)))
+            watch.join(sorted(companions[:MOST_PARTNERS]))
+            watch.untold = int(LEARN_DAYS * DAY_MS) // self._block_ms
+
+    def _follow_signal(self) -> bool | None:
+        """Return whether the machine runs by the metric that says so; as before while that one is missing."""
+        signal = self._signal
+        if signal is not None and signal.block is not None and signal.metric.running_above is not None:
+            self._is_on = signal.amount(signal.block.mean) > signal.metric.running_above
+        return self._is_on
 
     def _learn(self, watch: Watch, at: int, *, day: float, has_tail: bool) -> None:
         """Learn a block, unless it is over a threshold; what stays so for long is accepted."""
@@ -422,7 +595,7 @@ class Machine:
                 watch.accept()
                 for other in self._listed:
                     if watch.place in other.partners:
-                        other.relearn_partner()
+                        other.rejoin([place for place in other.partners if self._listed[place].block is not None])
         elif not self._hold:
             watch.learn(at, self._listed, day=day, has_tail=has_tail)
 
@@ -434,17 +607,19 @@ class Machine:
         blocks_a_day = DAY_MS // self._block_ms
         if self._closed % blocks_a_day == 0:
             for watch in self._listed:
+                watch.trend.close(self._closed / blocks_a_day)
                 for tail in watch.tails:
                     tail.fade()
             if days < LEARN_DAYS and any(
-                watch.series.deviation() > RESCALE * watch.series.scale for watch in self._listed
+                watch.series.deviation() > RESCALE * watch.series.scale for watch in self._listed if watch.is_set
             ):
                 self._settle()
         if days >= TAIL_DAYS:
             for channel, periods in enumerate(PERIODS_A_DAY):
                 if self._closed % (blocks_a_day // periods) == 0:
                     for watch in self._listed:
-                        watch.tails[channel].close()
+                        if watch.is_set and watch.untold * self._block_ms < TOLD_MS:
+                            watch.tails[channel].close()
 
     def _prepare(self) -> None:
         """Learn a block of the first day, which sets scales and partners."""
@@ -470,16 +645,18 @@ class Machine:
                 times = ceil(BLOCK_SAMPLES / max(samples, 0.1))
                 self._block_ms = min(BLOCK_MS * times, LONGEST_BLOCK_MS)
                 self._closed = int(self._closed * BLOCK_MS / self._block_ms)
+        # A metric that was not seen yet joins later, as one does that the manifest adds.
+        seen = [watch for watch in self._listed if watch.series.count and (watch.is_set or not self._settled)]
         self._settled = 1
-        for watch in self._listed:
+        for watch in seen:
             watch.series.settle()
             watch.before = 0.0
-        for watch in self._listed:
+        for watch in seen:
             watch.join(self._partners_of(watch))
         self._products = {}
 
     def _partners_of(self, watch: Watch) -> list[int]:
-        others = [each.place for each in self._listed if each is not watch]
+        others = [each.place for each in self._listed if each is not watch and each.is_set]
         if len(others) <= MOST_PARTNERS:
             return others
         if watch.partners:
@@ -491,7 +668,9 @@ class Machine:
             both = self._products.get(pair, 0.0) - one.count * one.mean * other.mean
             return abs(both) / sqrt(max(one.spread * other.spread, 1e-30))
 
-        return sorted(others, key=shared, reverse=True)[:MOST_PARTNERS]
+        return sorted(others, key=lambda place: (self._listed[place] is self._signal, shared(place)), reverse=True)[
+            :MOST_PARTNERS
+        ]
 
     def _follow(self, time: int) -> list[Finding]:
         """Begin, widen or end the machine's event; return what is to be told with a reading of `time` (ms)."""
@@ -518,12 +697,38 @@ class Machine:
                 findings.append(finding)
             for watch in joined:
                 watch.quiet, watch.peak = 0, short(watch.over)
+                watch.trend.found = short(self._closed * self._block_ms / DAY_MS)
                 for tail in watch.tails:
                     tail.drop()
         members = [watch for watch in self._listed if watch.quiet >= 0]
         if self._event is not None and all(watch.quiet >= QUIET_BLOCKS for watch in members):
             findings.append(self._ending(self._event, time, members))
         return findings
+
+    def _follow_trends(self, time: int) -> Iterator[Finding]:
+        """Begin or end the event of each metric that is on its way to a limit."""
+        day = self._closed * self._block_ms / DAY_MS
+        for watch in self._listed:
+            metric, trend = watch.metric, watch.trend
+            minimum = -inf if metric.minimum is None else watch.distance(metric.minimum)
+            maximum = inf if metric.maximum is None else watch.distance(metric.maximum)
+            forecast = trend.forecast(day, minimum=minimum, maximum=maximum)
+            if (forecast is None) is (trend.event is None):
+                continue
+            value = watch.amount(trend.rows[-1][1]) if trend.rows else watch.amount(watch.before)
+            if forecast is None and trend.event is not None:
+                words = f"{metric.amount(value)} is no longer on its way to a limit"
+                event, trend.event = trend.event, None
+                yield end(metric, MACHINE, event, value=value, ended=time, words=words, mark=TREND)
+            elif forecast is not None:
+                trend.event = Event(began=time, is_critical=True, value=value)
+                change = float(f"{forecast.slope * watch.series.scale:.2g}")
+                reason = (
+                    f"{metric.name} {metric.amount(value)} changes by {change:+g} a day and reaches its limit of "
+                    f"{metric.amount(watch.amount(forecast.limit))} in about {forecast.days:.0f} days, "
+                    f"{forecast.earliest:.0f} to {forecast.latest:.0f}"
+                )
+                yield begin(metric, MACHINE, value=value, score=1.0, reason=reason, is_critical=True, mark=TREND)
 
     def _ending(self, event: Event, time: int, members: Sequence[Watch]) -> Finding:
         self._event = None
@@ -536,7 +741,9 @@ class Machine:
         watch = self._listed[self._names.index(self._event_metric)]
         value = watch.amount(watch.before)
         words = f"{metric.amount(value)} is as usual again"
-        if any(watch.relearn for watch in members):
+        if watch.series.missed > ACCEPT_BLOCKS:
+            words = "has been missing for so long that this counts as normal from now on"
+        elif any(each.relearn for each in members):
             words = f"{metric.amount(value)} has stayed so for long and counts as normal from now on"
         ended = max(time - QUIET_BLOCKS * self._block_ms, event.began)
         return end(metric, MACHINE, event, value=value, ended=ended, words=words)
@@ -544,12 +751,16 @@ class Machine:
     def _finding(self, watch: Watch, together: Sequence[Watch]) -> Finding:
         """Make the finding of a metric that is over its threshold."""
         channel, metric, block = watch.channel, watch.metric, watch.block
-        is_peak = block is not None and channel in (SPIKE, NOVEL)
-        value = block.extreme if block is not None and is_peak else watch.amount(watch.before)
+        value = watch.amount(watch.before)
+        if block is not None and channel in (SPIKE, NOVEL):
+            value = block.extreme if channel == SPIKE else watch.series.farthest(block)
         reason = self._reason(watch, value)
         if len(together) > 1:
             reason += f"; {', '.join(each.metric.name for each in together[1:])} too"
-        return begin(metric, MACHINE, value=value, score=watch.over, reason=reason)
+        partners = [self._listed[place] for place in watch.partners]
+        regime = tuple((each.metric.name, float(f"{each.amount(each.before):.4g}")) for each in partners)
+        found = begin(metric, MACHINE, value=value, score=watch.over, reason=reason)
+        return replace(found, regime=regime, together=tuple(each.metric.name for each in together[1:]))
 
     def _reason(self, watch: Watch, value: float) -> str:
         metric, channel = watch.metric, watch.channel
@@ -563,6 +774,9 @@ class Machine:
         now = f"{metric.name} {metric.amount(value)}"
         if channel == STUCK:
             return f"{now} has repeated for {watch.series.run} readings; it never did for so long in this state"
+        if channel == MISSING:
+            minutes = watch.series.missed * self._block_ms // MINUTE_MS
+            return f"{metric.name} is missing for {minutes} min in the readings, and was {metric.amount(value)} before"
         if channel == NOVEL:
             usual = f"{watch.series.low:.4g} to {watch.series.high:.4g}"
             return f"{now} is beyond all values of this machine so far, {usual}"
@@ -578,10 +792,16 @@ class Machine:
         return f"{texts[channel]}; by itself that happens once in {rare} on this machine"
 
     def running(self) -> list[Running]:
-        """List the running event, if there is one."""
-        if self._event is None:
-            return []
-        return [Running(self._event_metric, MACHINE, "", self._metrics[self._event_metric].unit, self._event)]
+        """List the running events: the machine's, and those of trends."""
+        listed = [
+            Running(watch.metric.name, MACHINE, TREND, watch.metric.unit, watch.trend.event)
+            for watch in self._listed
+            if watch.trend.event is not None
+        ]
+        if self._event is not None:
+            unit = self._metrics[self._event_metric].unit
+            listed.append(Running(self._event_metric, MACHINE, "", unit, self._event))
+        return listed
 
     def state(self) -> MachineState:
         """Make the state for `restore`."""
@@ -589,33 +809,68 @@ class Machine:
             units=[[name, self._metrics[name].unit] for name in self._names],
             event=self._event,
             metric=self._event_metric,
-            moments=[self._origin, self._start, self._next, self._block_ms, self._closed, self._hold, self._settled],
+            moments=[
+                self._origin,
+                self._start,
+                self._next,
+                self._block_ms,
+                self._closed,
+                self._hold,
+                self._settled,
+                _CODES[self._is_on],
+            ],
             products=[self._products[pair] for pair in sorted(self._products)],
             series=[watch.series.state() for watch in self._listed],
             numbers=[pack_short(watch.numbers()) for watch in self._listed],
+            trends=[watch.trend.event for watch in self._listed],
+            grams=[pack_single(watch.observer.gram) for watch in self._listed],
         )
 
     def restore(self, state: MachineState) -> None:
-        """Continue from `state` if it is of the same metrics in the same units. Raises ValueError."""
-        if state.units != [[name, self._metrics[name].unit] for name in self._names]:
-            return
-        self._event, self._event_metric = state.event, state.metric
+        """Continue from `state`. Raises ValueError.
+
+        Metrics that it has in the same unit are known; those that joined them learn by themselves. A machine of other
+        metrics is learned again, and so is one that was not known when they changed.
+        """
+        before = {name: (place, unit) for place, (name, unit) in enumerate(state.units)}
+        places = {
+            before[watch.metric.name][0]: watch.place
+            for watch in self._listed
+            if before.get(watch.metric.name, (0, ""))[1] == watch.metric.unit
+        }
+        is_same = len(places) == len(self._listed) == len(state.units)
         self._origin, self._start, self._next, self._block_ms, *counts = state.moments
-        self._closed, self._hold, self._settled = counts
-        count = len(self._names)
-        pairs = [(one, other) for one in range(count) for other in range(one)]
+        self._closed, self._hold, self._settled, is_on = counts
+        self._is_on = _ON.get(is_on)
+        if not is_same and not (places and self._settled):
+            self._begin()
+            return
+        pairs = [(one, other) for one in range(len(self._names)) for other in range(one)]
         self._products = dict(zip(pairs, state.products, strict=True)) if state.products else {}
-        for watch, series, numbers in zip(self._listed, state.series, state.numbers, strict=True):
-            watch.series.restore(series)
+        for was, place in places.items():
+            watch = self._listed[place]
+            watch.trend.event = state.trends[was]
+            watch.series.restore(state.series[was])
             try:
-                watch.restore(iter(unpack_short(numbers)))
-            except (StopIteration, RuntimeError) as error:
+                watch.restore(iter(unpack_short(state.numbers[was])), size=len(state.units))
+            except (StopIteration, RuntimeError, IndexError) as error:
                 raise ValueError(f"the numbers of {watch.metric.name} are too few") from error
+            watch.observer.restore_gram(unpack_single(state.grams[was]))
+        if state.event is not None and state.metric in self._metrics and before[state.metric][0] in places:
+            self._event, self._event_metric = state.event, state.metric
+        if not is_same:
+            for place in places.values():
+                self._listed[place].move(places, size=len(self._names), has_event=self._event is not None)
+
+
+_CODES: dict[bool | None, int] = {None: -1, False: 0, True: 1}
+_ON = {code: is_on for is_on, code in _CODES.items()}
 
 
 class MachineState(msgspec.Struct, array_like=True):
     """State of a machine: names and units of its metrics, running event and the metric it began with, moments, products
-    for the choice of partners; of each metric its series, and its numbers by `pack_short`."""
+    for the choice of partners; of each metric its series, its numbers by `pack_short`, the running event of
+    its trend, and its normal equations by `pack_single`."""
 
     units: list[list[str]]
     event: Event | None
@@ -624,6 +879,8 @@ class MachineState(msgspec.Struct, array_like=True):
     products: list[float]
     series: list[SeriesState]
     numbers: list[bytes]
+    trends: list[Event | None]
+    grams: list[bytes]
 
 
 def machine_of(metrics: Mapping[str, Metric]) -> Machine | None:

@@ -9,9 +9,11 @@ All numbers are in scales of the metric (see Series), and are rounded by `short`
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
+from functools import cache
 from math import dist
-from operator import mul, sub
+from operator import add, itemgetter, mul, sub
 
 from .short import short
 
@@ -142,6 +144,7 @@ class Observer:
         "expected",
         "features",
         "gram",
+        "is_on",
         "offset",
         "partners",
         "pool",
@@ -166,18 +169,21 @@ class Observer:
         self.radius = RADIUS
         size = 2 * partners + 1
         self.weights = [0.0] * size
-        self.gram = [0.0] * (size * (size + 1) // 2 + size)
+        self.gram = array("f", bytes(4 * (size * (size + 1) // 2 + size)))
         self.running: float | None = None
         self.previous: list[float] = []
         self.offset = self.pool = self.power = 0.0
         self.profile = [0.0] * (4 * BINS)
         # Of the last block:
         self.state: State | None = None
+        self.is_on = False
         self.features: list[float] = []
         self.expected = self.residual = self.distance = self.target = self.season = 0.0
         self.scale = self.trust = 1.0
 
-    def place(self, time: int, others: Sequence[float], value: float, *, day: float, least: float) -> State:
+    def place(
+        self, time: int, others: Sequence[float], value: float, *, day: float, least: float, is_on: bool | None
+    ) -> State:
         """Find the state of a block that ends at `time` (ms) and what is expected in it.
 
         Args:
@@ -186,6 +192,7 @@ class Observer:
             value: mean of the metric.
             day: since the start.
             least: least scale of a residual.
+            is_on: the machine runs, where a metric says so; else it does with partners above their average.
 
         Returns:
             The state, a new one where none is close.
@@ -203,7 +210,8 @@ class Observer:
             lag = value if self.running is None else self.running
             state = State(others, previous, lag, value - self.offset, day)
         self.state = state
-        self.season = self._season(time, state)
+        self.is_on = sum(state.others) > 0.0 if is_on is None else is_on
+        self.season = self._season(time)
         target = value - self.offset - self.season
         running = state.lag if self.running is None else self.running
         features = [*map(sub, others, state.others), *map(sub, previous, state.previous), running - state.lag]
@@ -271,17 +279,14 @@ class Observer:
             weight = min(max(self.power / max(self.scale * self.scale, 1e-12), 0.02), 20.0)
             self._regress(features, self.target - state.level, weight)
         if self.trust > TRUSTED:
-            self._learn_season(time, state, residual)
+            self._learn_season(time, residual)
 
     def _regress(self, features: list[float], target: float, weight: float) -> None:
-        """Add a row to the normal equations, lower triangle first, then the right side."""
+        """Add a row to the normal equations, lower triangle first, then the right side; single precision, as packed."""
         weight = min(weight, 100.0 / (1.0 + sum(map(mul, features, features))))
-        row = [each * weight for each in features]
-        products: list[float] = []
-        for place, each in enumerate(row):
-            products += [each * other for other in features[: place + 1]]
-        products += [each * target for each in row]
-        self.gram = [short(FORGET * old + new) for old, new in zip(self.gram, products, strict=True)]
+        rows, columns = _places(len(features))
+        added = map(mul, rows([each * weight for each in features]), columns([*features, target]))
+        self.gram = array("f", map(add, map(FORGET.__mul__, self.gram), added))
 
     def solve(self) -> None:
         """Solve the regression for the weights; the weight of the observer's own last value stays within 0 and 0.97."""
@@ -323,20 +328,20 @@ class Observer:
                 kept.append(state)
         self.states = kept
 
-    def _season(self, time: int, state: State) -> float:
+    def _season(self, time: int) -> float:
         """Return the profile at a time of the day (UTC), between the middles of its bins."""
         at = time % DAY_MS / DAY_MS * BINS - 0.5
         first = int(at // 1)
         share = at - first
-        base = 0 if sum(state.others) <= 0.0 else 2 * BINS
+        base = 2 * BINS if self.is_on else 0
         total = 0.0
         for place, weight in ((first % BINS, 1.0 - share), ((first + 1) % BINS, share)):
             count = self.profile[base + BINS + place]
             total += weight * self.profile[base + place] * count / (count + PROFILE)
         return total
 
-    def _learn_season(self, time: int, state: State, residual: float) -> None:
-        base = 0 if sum(state.others) <= 0.0 else 2 * BINS
+    def _learn_season(self, time: int, residual: float) -> None:
+        base = 2 * BINS if self.is_on else 0
         place = base + time % DAY_MS * BINS // DAY_MS
         count = min(self.profile[place + BINS] + 1.0, PROFILE_MEMORY)
         self.profile[place + BINS] = count
@@ -348,7 +353,7 @@ class Observer:
         """List the state for `restore`; `short` is exact for each."""
         running = [0.0, 0.0] if self.running is None else [1.0, self.running]
         listed = [self.radius, self.offset, self.pool, self.power, *running, float(len(self.previous)), *self.previous]
-        listed += [*self.weights, *self.gram, *self.profile, float(len(self.states))]
+        listed += [*self.weights, *self.profile, float(len(self.states))]
         # Column by column: neighbours are alike, and compress better.
         return listed + [number for column in zip(*map(State.numbers, self.states), strict=True) for number in column]
 
@@ -357,11 +362,24 @@ class Observer:
         self.radius, self.offset, self.pool, self.power, has_course, running = (next(numbers) for _ in range(6))
         self.running = running if has_course else None
         self.previous = [next(numbers) for _ in range(int(next(numbers)))]
-        for listed in (self.weights, self.gram, self.profile):
+        for listed in (self.weights, self.profile):
             listed[:] = [next(numbers) for _ in listed]
         count = int(next(numbers))
         columns = [[next(numbers) for _ in range(count)] for _ in range(9 + 2 * self.partners)] if count else []
         self.states = [State.restored(iter(row), self.partners) for row in zip(*columns, strict=True)]
+
+    def restore_gram(self, gram: array[float]) -> None:
+        """Continue from the normal equations. Raises ValueError."""
+        if len(gram) != len(self.gram):
+            raise ValueError(f"{len(gram)} numbers of normal equations, not {len(self.gram)}")
+        self.gram = gram
+
+
+@cache
+def _places(size: int) -> tuple[itemgetter[tuple[float, ...]], itemgetter[tuple[float, ...]]]:
+    """Make what picks the factors of each normal equation from a row, and from a row and its target."""
+    pairs = [(row, column) for row in range(size) for column in range(row + 1)] + [(row, size) for row in range(size)]
+    return itemgetter(*(row for row, _ in pairs)), itemgetter(*(column for _, column in pairs))
 
 
 def _solved(gram: Sequence[float], size: int, own: float | None = None) -> list[float]:

@@ -21,6 +21,14 @@ STUCK_SAMPLES = 48
 STUCK_TIMES = 4.0
 """A metric is stuck when it repeats a value for STUCK_SAMPLES samples and STUCK_TIMES its longest repetition before."""
 
+MISSING_BLOCKS = 6
+MISSING_TIMES, MISSING_LONGEST = 2.0, 1.2
+"""A metric is missing when, for MISSING_BLOCKS, readings of the machine come without it: and for MISSING_TIMES as long
+as it often was, and MISSING_LONGEST as long as it ever was and was not told."""
+ACCEPTED = 2
+ABSENCES = 3
+"""Longest absences that are kept: what is as long as the last of them happens often."""
+
 RUNS = 8
 """Values whose longest repetition is kept: of those that repeat longest."""
 RESTS = 2
@@ -38,36 +46,44 @@ FARTHEST = 1e4
 class Block:
     """One metric's samples in a block, in scales of the metric from its centre.
 
-    `spike` is the largest distance of a group from the middle one, `extreme` that group's mean in the metric's unit,
-    `beyond` how far groups were outside the range of all before, in ranges; `changes` are differences of samples.
+    `spike` is the largest distance of a group from the middle one, `extreme` that group's mean, `low` and `high` the
+    least and the largest one's, in the metric's unit; `beyond` is how far groups were outside the range of all before,
+    in ranges; `changes` are differences of samples, `power` the sum of their squares.
     """
 
     mean: float
     spike: float
     extreme: float
+    low: float
+    high: float
     beyond: float
     changes: list[float]
+    power: float
 
 
 class Series:
     """One metric of a machine: the samples of the running block, and its history in a few numbers."""
 
     __slots__ = (
+        "absences",
         "centre",
         "changes",
         "count",
         "first",
         "high",
         "last",
+        "longest_absence",
         "low",
         "mean",
         "merged",
+        "missed",
         "resolution",
         "run",
         "runs",
         "samples",
         "scale",
         "spread",
+        "told_missing",
         "told_stuck",
         "usual",
         "window",
@@ -79,20 +95,18 @@ class Series:
         self.merged = 0
         self.last, self.run, self.changes, self.told_stuck = 0.0, 0, 0, False
         self.runs: dict[float, int] = {}
+        self.missed = self.told_missing = 0  # blocks without a reading up to now; 1 if told, or ACCEPTED
+        self.absences: list[int] = []
+        self.longest_absence = 0
         self.low, self.high = inf, -inf
         # Welford over the means of blocks, from the first one on.
         self.first = self.mean = self.spread = self.count = 0.0
         self.centre, self.scale, self.resolution, self.usual = 0.0, 0.0, inf, 0.0
 
-    def add(self, window: int, value: float) -> None:
-        """Add a reading; those of one window of SAMPLE_MS are averaged."""
-        samples = self.samples
-        if window == self.window:
-            self.merged += 1
-            samples[-1] += (value - samples[-1]) / self.merged
-        else:
-            self.window, self.merged = window, 1
-            samples.append(value)
+    def average(self, value: float) -> None:
+        """Average a reading with the others of its window of SAMPLE_MS; the first one of a window is a new sample."""
+        self.merged += 1
+        self.samples[-1] += (value - self.samples[-1]) / self.merged
 
     def close(self, group: int) -> Block | None:
         """End a block; return None where it has too few samples.
@@ -106,10 +120,13 @@ class Series:
         count = len(values)
         self.usual = short(self.usual + (count - self.usual) * (0.05 if self.usual else 1.0)) if count else self.usual
         if not count:
+            self.missed += 1
             return None
+        if self.missed:
+            self._end_absence()
         changes = list(map(sub, values[1:], values))
         self._follow_runs(values, changes)
-        if count < 2 or count < 0.34 * self.usual:
+        if count < min(2.0, self.usual) or count < 0.34 * self.usual:
             return None
         mean = sum(values) / count
         if group > 1 and count >= 2 * group:
@@ -124,11 +141,24 @@ class Series:
         if self.scale:
             mean = max(-FARTHEST, min((mean - self.centre) / self.scale, FARTHEST))
             spike = min(spike / self.scale, FARTHEST)
-        return Block(mean=mean, spike=spike, extreme=high if upward else low, beyond=beyond, changes=changes)
+        return Block(
+            mean=mean,
+            spike=spike,
+            extreme=high if upward else low,
+            low=low,
+            high=high,
+            beyond=beyond,
+            changes=changes,
+            power=sum(map(mul, changes, changes)),
+        )
 
     def widen(self, block: Block) -> None:
-        """Count a block's extreme as seen."""
-        self.low, self.high = min(self.low, block.extreme), max(self.high, block.extreme)
+        """Count a block's range as seen."""
+        self.low, self.high = min(self.low, block.low), max(self.high, block.high)
+
+    def farthest(self, block: Block) -> float:
+        """Return the end of a block's range that is further outside the range of all before."""
+        return block.high if block.high - self.high >= self.low - block.low else block.low
 
     def measure(self, mean: float) -> None:
         """Count a block's mean, in the metric's unit, for centre and scale."""
@@ -163,6 +193,25 @@ class Series:
         if longest > 10 * max(usual, STUCK_SAMPLES) and (self.last <= self.low or self.last >= self.high):
             return 0.0  # it rests there, for however long the machine is off
         return self.run / max(STUCK_SAMPLES, STUCK_TIMES * max(longest, usual))
+
+    def missing(self) -> float:
+        """Return for how much longer than usual it has had no reading: from 1 on it is missing."""
+        if not self.missed or not self.usual or self.told_missing == ACCEPTED:
+            return 0.0
+        often = self.absences[-1] if len(self.absences) == ABSENCES else 0
+        return self.missed / max(MISSING_BLOCKS, MISSING_TIMES * often, MISSING_LONGEST * self.longest_absence)
+
+    def _end_absence(self) -> None:
+        if self.usual:
+            self.absences = sorted([*self.absences, self.missed], reverse=True)[:ABSENCES]
+            if not self.told_missing:
+                self.longest_absence = max(self.longest_absence, self.missed)
+        self.missed = self.told_missing = 0
+
+    def learn_run(self) -> None:
+        """Count the running repetition as usual, however long it becomes."""
+        if self.run >= STUCK_SAMPLES:
+            self._keep_run()
 
     def noise(self, changes: list[float], others: list[float] | None, slope: float) -> float:
         """Return the logarithm of the spread of a block's changes, less `slope` times those of a partner."""
@@ -225,7 +274,11 @@ class Series:
         if next_value == self.last:
             return
         told, self.told_stuck = self.told_stuck, False
-        if told or self.run < 2 or self.run <= self.runs.get(self.last, 0):
+        if not told and self.run >= 2:
+            self._keep_run()
+
+    def _keep_run(self) -> None:
+        if self.run <= self.runs.get(self.last, 0):
             return
         self.runs[self.last] = self.run
         if len(self.runs) > RUNS:
@@ -243,6 +296,7 @@ class Series:
             told_stuck=self.told_stuck,
             runs=self.runs,
             numbers=[getattr(self, name) for name in _NUMBERS],
+            absences=[self.missed, self.told_missing, self.longest_absence, *self.absences],
         )
 
     def restore(self, state: SeriesState) -> None:
@@ -252,6 +306,7 @@ class Series:
         self.told_stuck, self.runs = state.told_stuck, state.runs
         for name, number in zip(_NUMBERS, state.numbers, strict=True):
             setattr(self, name, number)
+        self.missed, self.told_missing, self.longest_absence, *self.absences = state.absences
 
 
 _NUMBERS = (
@@ -270,7 +325,7 @@ _NUMBERS = (
 
 
 class SeriesState(msgspec.Struct, array_like=True):
-    """State of a series; `numbers` are those of _NUMBERS."""
+    """State of a series; `numbers` are those of _NUMBERS, `absences` of the running absence and those before."""
 
     samples: bytes
     window: int
@@ -280,3 +335,4 @@ class SeriesState(msgspec.Struct, array_like=True):
     told_stuck: bool
     runs: dict[float, int]
     numbers: list[float]
+    absences: list[int]

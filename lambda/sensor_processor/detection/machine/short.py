@@ -27,10 +27,7 @@ def short(value: float) -> float:
 
 def pack_short(values: Iterable[float]) -> bytes:
     """Pack rounded numbers, three bytes each, all first bytes before all second ones: they compress better so."""
-    packed = array("f", values)
-    if byteorder == "big":
-        packed.byteswap()
-    raw = packed.tobytes()
+    raw = pack_single(array("f", values))
     return raw[3::4] + raw[2::4] + raw[1::4]
 
 
@@ -41,7 +38,20 @@ def unpack_short(packed: bytes) -> list[float]:
         raise ValueError(f"{len(packed)} bytes of numbers of three bytes")
     raw = bytearray(4 * count)
     raw[3::4], raw[2::4], raw[1::4] = packed[:count], packed[count : 2 * count], packed[2 * count :]
-    values = array("f", bytes(raw))
+    return unpack_single(bytes(raw)).tolist()
+
+
+def pack_single(values: array[float]) -> bytes:
+    """Pack single-precision numbers, four bytes each."""
+    packed = array("f", values)
+    if byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def unpack_single(packed: bytes) -> array[float]:
+    """Unpack what `pack_single` packed. Raises ValueError."""
+    values = array("f", packed)
     if byteorder == "big":
         values.byteswap()
-    return values.tolist()
+    return values

@@ -22,9 +22,9 @@ watched more closely again."""
 OVER_LARGEST = 1.1
 """The threshold is at least this times the largest maximum, before the channel's factor."""
 
-DOUBTED = 48
+DOUBTED = 12
 SURPRISE = 1.5
-"""Once DOUBTED maxima are known, one counts as SURPRISE times the extrapolated level at most: a fault while the
+"""Once DOUBTED maxima are known, one counts as SURPRISE times the day's extrapolated level at most: a fault while the
 detector learns must not blind it."""
 
 LONGEST = 10_000.0
@@ -40,21 +40,21 @@ class Tail:
         horizon: periods in which the budget allows one false alarm of this score.
     """
 
-    __slots__ = ("factor", "floor", "horizon", "largest", "level", "maximum", "seen", "threshold", "waiting")
+    __slots__ = ("base", "factor", "floor", "horizon", "largest", "level", "maximum", "seen", "threshold", "waiting")
 
     def __init__(self, *, factor: float, floor: float, horizon: float) -> None:
         self.factor, self.floor, self.horizon = factor, floor, horizon
         self.largest: list[float] = []
         self.maximum = self.waiting = 0.0
         self.seen = 0.0
-        self.level = 0.0
+        self.level = self.base = 0.0  # the level now, and as the day began
         self.threshold = floor
 
     def close(self) -> None:
         """End a period: the maximum of the one before becomes part of the tail."""
         maximum, self.waiting = self.waiting, self.maximum
         if self.seen >= DOUBTED:
-            maximum = min(maximum, SURPRISE * max(self.level, self.floor / self.factor))
+            maximum = min(maximum, SURPRISE * max(self.base, self.floor / self.factor))
         self.maximum = 0.0
         self.seen += 1.0
         if len(self.largest) < KEPT or maximum > self.largest[-1]:
@@ -69,6 +69,7 @@ class Tail:
         """Forget a little; once a day."""
         self.largest = [short(FADE * each) for each in self.largest]
         self._extrapolate()
+        self.base = short(self.level)
 
     def remember(self, score: float) -> None:
         """Count a score that was told, and was not a fault by what is known, as one of the past."""
@@ -95,10 +96,10 @@ class Tail:
 
     def numbers(self) -> list[float]:
         """List the state for `restore`; `short` is exact for each."""
-        return [self.seen, self.maximum, self.waiting, float(len(self.largest)), *self.largest]
+        return [self.seen, self.maximum, self.waiting, self.base, float(len(self.largest)), *self.largest]
 
     def restore(self, numbers: Iterator[float]) -> None:
         """Continue from `numbers`."""
-        self.seen, self.maximum, self.waiting, count = (next(numbers) for _ in range(4))
+        self.seen, self.maximum, self.waiting, self.base, count = (next(numbers) for _ in range(5))
         self.largest = [next(numbers) for _ in range(int(count))]
         self._extrapolate()
