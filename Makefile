@@ -75,6 +75,7 @@ soak: setup ## Runs what needs patience: kills, removed permissions, mutated man
 	@FLEET_REMOVALS=all $(BIN)/python -m pytest tests/integration/test_deployer_removals.py
 	@FLEET_FUZZ=100000 $(BIN)/python -m pytest -n 2 tests/generator/manifest/test_validation.py -k mutated
 	@FLEET_FUZZ_LISTS=200000 FLEET_PAIRINGS=10 $(BIN)/python -m pytest tests/operations/lists/test_list_fuzz.py tests/operations/registry/test_pairing.py
+	@FLEET_FLOOD_MACHINES=500 $(BIN)/python -m pytest tests/integration/test_flood.py
 	@FLEET_FAULT_READINGS=1000000 FLEET_FAULT_SEEDS=1,2,3,4,5 $(BIN)/python -m pytest -n 2 tests/integration/test_faults.py
 	@FLEET_SHARD_READINGS=1000000 FLEET_FAULT_SEEDS=1,2,3,4,5 $(BIN)/python -m pytest -n 2 tests/integration/test_shards.py
 	@FLEET_FUZZ_PAYLOADS=1000000 FLEET_MODEL_EXAMPLES=10000 FLEET_SCHEMA_EXAMPLES=20000 $(BIN)/python -m pytest -n 2 tests/sensor_processor/ingest/test_fuzz.py tests/sensor_processor/test_state_machine.py tests/sensor_processor/ingest/test_schema.py

@@ -32,6 +32,8 @@ from benchmarks.kinesis import even_ranges, hash_key
 from benchmarks.result import Result, peak_memory_mb
 from fleet_iot.operations.local.event_source import EventSource, Invoke, SourceSettings, StreamRecord, kinesis_event
 from fleet_iot.sensor_processor import handler
+from fleet_iot.sensor_processor.planning.items import binary, iso
+from fleet_iot.sensor_processor.planning.plant import event_key, unpack_plant
 
 DEVICES = 1_000
 SHARDS = 4
@@ -167,7 +169,7 @@ class Counts:
 
 @dataclass(kw_only=True)
 class Watch:
-    """When events were published and minutes became complete in the table.
+    """When events were published, by themselves or in a flood's message, and minutes became complete in the table.
 
     `told_s` are seconds since an event's reading arrived in the stream, `waited_s` since the event source read it,
     which it does once a second.
@@ -189,13 +191,21 @@ class Watch:
         """Note when the begin of an event was told that a single reading makes."""
         notice = json.loads(message)
         if notice["kind"] == "begin" and notice["detector"].startswith("limits"):
-            arrived = self.over.pop((notice["thing"], _milliseconds(notice["began_at"])), None)
-            if arrived is not None:
-                self.told_s.append(self.clock.now - arrived)
-                self.waited_s.append(self.clock.now - math.ceil(arrived))
+            self._notified((notice["thing"], _milliseconds(notice["began_at"])))
+
+    def _notified(self, event: tuple[str, int]) -> None:
+        arrived = self.over.pop(event, None)
+        if arrived is not None:
+            self.told_s.append(self.clock.now - arrived)
+            self.waited_s.append(self.clock.now - math.ceil(arrived))
 
     def written(self, table: str, item: Mapping[str, Any]) -> None:
-        """Note when a minute got messages."""
+        """Note when a minute got messages, and when a plant counted events in a flood."""
+        if "state" in item:
+            on = {key for flood in unpack_plant(binary(item["state"])).floods for key in flood.on}
+            for thing, time in list(self.over):
+                if event_key(thing, f"anomaly#{iso(time)}#temperature#limits") in on:
+                    self._notified((thing, time))
         if "bucket" not in item or not item["bucket"]["S"].startswith("minute#"):
             return
         place = item["device"]["S"], item["bucket"]["S"].split("#")[1]

@@ -38,6 +38,8 @@ COMMANDS: dict[str, dict[int, str]] = {
     "anomalies list": {2: "list --facility nope", 7: "list --dir none"},
     "anomalies report": {2: "report --facility nope", 7: "report --dir none"},
     "anomalies show": {2: "show only-a-thing", 7: f"show {THING} x --dir none"},
+    "anomalies shelve": {2: f"shelve {THING} --for 8d --note x", 7: f"shelve {THING} --for 8h --note x --dir none"},
+    "anomalies unshelve": {2: "unshelve", 7: f"unshelve {THING} --dir none"},
     "archive compact": {2: "compact --nope", 7: "compact --dir none"},
     "archive query": {0: "query", 2: "query --facility nope"},
     "backtest": {2: "fleet.yaml --device-type nope", 7: "nowhere.csv"},

@@ -266,7 +266,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "preflight": ("preflight:preflight_", "Check an account before the first apply."),
     "isolation": ("assurance:isolation", "Prove that no thing reaches what belongs to another."),
     "compliance": ("assurance:compliance", "Check resources against compliance controls, without AWS."),
-    "anomalies": ("telemetry:anomalies", "List, explain, acknowledge and label anomalies."),
+    "anomalies": ("telemetry:anomalies", "List, explain, acknowledge, label and shelve anomalies."),
     "archive": ("telemetry:archive", "Print the SQL with which Athena reads the raw archive."),
     "backtest": ("backtest:backtest_", "Run the detectors over a recorded series and draw the result."),
     "history": ("telemetry:history_", "Show the history of a thing by minute, hour or day."),

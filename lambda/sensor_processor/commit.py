@@ -126,6 +126,7 @@ class LaneLog:
             return batch.outcome, False
         names = [lane_name(number, lanes) for number in range(lanes)]
         done = [self._advance(name, (), batch) for name in names]
+        batch.outcome.waiting += self.notifier.sweep(now=now, retry=retry, log=log)
         return batch.outcome, all(done)
 
     def _advance(self, name: str, readings: Sequence[Reading], batch: _Batch) -> bool:
@@ -294,7 +295,7 @@ class LaneLog:
             outcome.notes.append(f"DynamoDB refuses an item for ever; it is in quarantine: {why}")
 
         begins, begin_faults = self.store.put_events(outbox.begins, refused=refused, retry=retry)
-        notices = self.notifier.publish(outbox.notices, retry=retry, log=batch.log)
+        notices = self.notifier.publish(outbox.notices, now=batch.now, retry=retry, log=batch.log)
         items, item_faults = self.store.put_items(outbox.items, refused=refused, retry=retry)
         devices, device_faults = self.store.put_devices(outbox.devices, refused=refused, retry=retry)
         outcome.faults |= begin_faults | item_faults | device_faults

@@ -26,6 +26,7 @@ from .adapters import Retry, Unavailable
 from .adapters.archive import Archive, ArchiveObject, quarantine_objects, readings_objects
 from .adapters.lanes import LaneStore
 from .adapters.notifier import Notifier
+from .adapters.plants import PlantStore
 from .adapters.store import Store, install_json_codec
 from .commit import LaneLog, Outcome
 from .ingest.batch import Batch, Poison, parse_batch, poison_of
@@ -124,6 +125,7 @@ def runtime() -> Runtime:
             notifier=Notifier(
                 topic_arn=settings.anomaly_topic_arn,
                 make_client=lambda: session.client("sns", config=NOTIFIER_CLIENT),
+                plants=PlantStore(dynamodb=dynamodb, table=settings.lanes_table, random=random),
             ),
             memory=LaneMemory(capacity=settings.state_bytes),
             folder=Folder(catalogue=settings.catalogue, retention=settings.retention, cache=DeviceCache()),

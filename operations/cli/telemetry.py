@@ -7,6 +7,7 @@ import getpass
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
@@ -78,8 +79,10 @@ from fleet_iot.operations.telemetry.quarantine import (
     with_time_in,
 )
 from fleet_iot.operations.telemetry.redrive import FunctionError, Outcome, deployed_processor, redrive
+from fleet_iot.operations.telemetry.shelves import TooManyShelvesError, read_shelves, shelve, unshelve
 from fleet_iot.sensor_processor.ingest.reading import REASONS
-from fleet_iot.sensor_processor.planning.items import QUANTILES
+from fleet_iot.sensor_processor.planning.items import QUANTILES, iso
+from fleet_iot.sensor_processor.planning.plant import MOST_SHELF_MS, Shelf
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -105,7 +108,7 @@ class Moment(click.ParamType[datetime]):
 
 @click.group()
 def anomalies() -> None:
-    """List, explain, acknowledge and label anomalies."""
+    """List, explain, acknowledge, label and shelve anomalies."""
 
 
 @anomalies.command("list")
@@ -119,7 +122,7 @@ def list_anomalies(site: Site, thing: str | None, facility: str | None, is_all: 
     plants = [each.id for each in site.project.facilities]
     if facility is not None:
         plants = [site.project.facility(facility).id]
-    table = site.project.names.readings_table
+    table, now = site.project.names.readings_table, datetime.now(UTC)
 
     def read(name: str | None) -> list[Anomaly]:
         with reporting_aws_errors(f"cannot read {table}"):
@@ -131,7 +134,10 @@ def list_anomalies(site: Site, thing: str | None, facility: str | None, is_all: 
     found = read(None) if thing is None else site.read_thing(thing, read, facility=facility)[1]
     listed = [each for each in found if is_all or not each.acknowledged_by]
     listed.sort(key=attrgetter("time"), reverse=True)
-    emit_rows(listed, lambda: _listed_anomalies(listed, is_all=is_all), as_json=as_json)
+    with reporting_aws_errors(f"cannot read {site.project.names.lanes_table}"):
+        shelves = read_shelves(site.aws.client("dynamodb"), site.project.names.lanes_table, facilities=plants, now=now)
+    listed = [_with_shelf(each, shelves) for each in listed]
+    emit_rows(listed, lambda: _listed_anomalies(listed, shelves, is_all=is_all), as_json=as_json)
 
 
 @anomalies.command()
@@ -273,11 +279,78 @@ def report_anomalies(site: Site, facility: str | None, by: str, since: datetime,
 _NEXT = "explain one: fleet anomalies show ID; acknowledge it: fleet anomalies ack ID [--true|--false] --note TEXT"
 
 
-def _listed_anomalies(listed: list[Anomaly], *, is_all: bool) -> list[str]:
+class Duration(click.ParamType[int]):
+    """A time span, such as 90m, 8h or 2d, up to seven days; converts to milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Convert what a person gives."""
+        if isinstance(value, int):
+            return value
+        span = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", value, re.ASCII)
+        if span is None:
+            self.fail(f"{value!r} is no duration, such as 90m, 8h or 2d", param, ctx)
+        length = timedelta(**{_UNITS[span[2]]: int(span[1])}) // timedelta(milliseconds=1)
+        if length > MOST_SHELF_MS:
+            self.fail(f"{value} is more than 7 days, the longest shelf", param, ctx)
+        return length
+
+
+@anomalies.command("shelve")
+@thing_argument
+@metric_option("Only this metric (default: all of the thing).")
+@click.option("--for", "length", type=Duration(), required=True, metavar="8h", help="How long: 90m, 8h, at most 7d.")
+@click.option("--note", required=True, metavar="TEXT", help="Why.")
+@click.option("--by", metavar="NAME", default=getpass.getuser, help="Who shelves it (default: you).")
+@on_aws
+def shelve_thing(site: Site, thing: str, metric: str | None, length: int, note: str, by: str) -> None:
+    """Send no notification of a thing for some time. Its events are stored, and notified if they outlast it."""
+    found, now, table = site.thing(thing), datetime.now(UTC), site.project.names.lanes_table
+    if metric is not None:
+        site.project.check_metric(found.device_type, metric)
+    until = int(now.timestamp() * 1000) + length
+    shelf = Shelf(thing=found.name, metric=metric, until=until, by=by, at=f"{now:%Y-%m-%dT%H:%M:%SZ}", note=note[:200])
+    try:
+        with reporting_aws_errors(f"cannot write to {table}"):
+            shelve(site.aws.client("dynamodb"), table, facility=found.facility, shelf=shelf, now=now)
+    except TooManyShelvesError as error:
+        raise OutcomeError(str(error), hint="end one: fleet anomalies unshelve THING") from error
+    emit(None, [_shelf_text(shelf)], as_json=False)
+
+
+@anomalies.command("unshelve")
+@thing_argument
+@metric_option("Only the shelf of this metric (default: all of the thing).")
+@on_aws
+def unshelve_thing(site: Site, thing: str, metric: str | None) -> None:
+    """End a shelf: what waited for it and still lasts is notified within a minute."""
+    found, table = site.thing(thing), site.project.names.lanes_table
+    with reporting_aws_errors(f"cannot write to {table}"):
+        client = site.aws.client("dynamodb")
+        shelves = read_shelves(client, table, facilities=[found.facility], now=datetime.now(UTC))
+        ended = [each for each in shelves if each.thing == found.name and metric in (None, each.metric)]
+        unshelve(client, table, facility=found.facility, shelves=ended)
+    if not ended:
+        raise OutcomeError(f"{found.name} is not shelved", hint="see: fleet anomalies list")
+    emit(None, [f"unshelved {' '.join(filter(None, (each.thing, each.metric)))}" for each in ended], as_json=False)
+
+
+def _shelf_text(shelf: Shelf) -> str:
+    what = f"{shelf.thing} {shelf.metric}" if shelf.metric else shelf.thing
+    return f"shelved {what} until {iso(shelf.until)[:16]}Z by {shelf.by}: {shelf.note}"
+
+
+def _with_shelf(anomaly: Anomaly, shelves: list[Shelf]) -> Anomaly:
+    until = [each.until for each in shelves if each.thing == anomaly.thing and each.metric in (None, anomaly.metric)]
+    return replace(anomaly, shelved_until=iso(max(until))) if until else anomaly
+
+
+def _listed_anomalies(listed: list[Anomaly], shelves: list[Shelf], *, is_all: bool) -> list[str]:
     rows = [(each.severity, f"{each.thing}#{each.id}", _anomaly_text(each)) for each in listed]
     count = counted(len(listed), "anomaly" if is_all else "unacknowledged anomaly")
     is_open = any(not each.acknowledged_by for each in listed)
-    return [*table(rows, "<<<"), count, *([_NEXT] if is_open else [])]
+    return [*table(rows, "<<<"), count, *map(_shelf_text, shelves), *([_NEXT] if is_open else [])]
 
 
 def _anomaly_text(anomaly: Anomaly) -> str:
@@ -285,7 +358,8 @@ def _anomaly_text(anomaly: Anomaly) -> str:
     ended = f", ended {anomaly.ended_at}" if anomaly.ended_at else ", still on"
     label = f", {anomaly.label}" if anomaly.label else ""
     seen = f"  [acknowledged by {anomaly.acknowledged_by}{label}]" if anomaly.acknowledged_by else ""
-    return f"{anomaly.reason}{worse}{ended}{seen}"
+    shelved = f"  [shelved until {anomaly.shelved_until[:16]}Z]" if anomaly.shelved_until else ""
+    return f"{anomaly.reason}{worse}{ended}{seen}{shelved}"
 
 
 COLUMNS = ("start", "metric", "count", "mean", "min", "max", "sum", *QUANTILES)

@@ -25,6 +25,7 @@ from fleet_iot.generator.manifest.rates import PART_BYTES, RECORD_UNIT
 from fleet_iot.operations.local.aws import Count
 from fleet_iot.operations.local.dynamodb_units import Item, item_size, read_units, write_units
 from fleet_iot.operations.local.overrides import REPUBLISH_TOPIC
+from fleet_iot.sensor_processor.planning.plant import INDEX, PLANT
 
 BROKER = "broker"
 """The caller of what devices publish."""
@@ -63,7 +64,8 @@ class Meter:
     def of_dynamodb(self, handler: Handler) -> Handler:
         """Return a handler of DynamoDB that counts `write_units` and `read_units` by true sizes of items.
 
-        The operation of a write is its name and the table's keys.
+        The operation of a write is its name and the table's keys; that of an item of a plant in the table of lanes is
+        its name and `plant`.
         """
 
         async def ask(operation: str, **request: Any) -> dict[str, Any]:
@@ -113,7 +115,8 @@ class Meter:
             if status != 200 and not is_failed:
                 return answer
             if operation in DYNAMODB_READS:
-                self._add(caller, "read_units", operation, _read(operation, request, json.loads(said)))
+                name = f"{operation} plant" if _is_plant(request.get("Key", {})) else operation
+                self._add(caller, "read_units", name, _read(operation, request, json.loads(said)))
                 return answer
             factor = 2 if operation == "TransactWriteItems" else 1
             for table, item, old in before:
@@ -122,7 +125,8 @@ class Meter:
                 keys, indexes = await keys_of(table)
                 for index in indexes if not is_failed else ():
                     units += _indexed(old, new, index)
-                self._add(caller, "write_units", " ".join([operation, *keys]), factor * units)
+                name = "plant" if _is_plant(item) else " ".join(keys)
+                self._add(caller, "write_units", f"{operation} {name}", factor * units)
             return answer
 
         return handle
@@ -234,6 +238,11 @@ class Meter:
 
 DYNAMODB_WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"})
 DYNAMODB_READS = frozenset({"GetItem", "BatchGetItem", "Query", "Scan"})
+
+
+def _is_plant(item: Item) -> bool:
+    """Return whether an item, or its key, is that of a plant or the list of plants."""
+    return str(item.get("lane", {}).get("S", "")).startswith((PLANT, INDEX))
 
 
 def _names(described: Mapping[str, Any]) -> tuple[str, ...]:

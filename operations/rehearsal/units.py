@@ -29,8 +29,11 @@ from fleet_iot.sensor_processor.planning.lane import lane_of
 OF_THE_DEMO: Mapping[tuple[str, str], str] = {
     ("read_units", "Query"): "reread_units",
     ("s3_puts", "PUT quarantine"): "quarantine_puts",
+    ("write_units", "UpdateItem plant"): "plant_writes",
+    ("read_units", "GetItem plant"): "plant_reads",
 }
-"""Unit and operation that follow from what the demo injects (redelivery, poison) → the unit as which it is shown."""
+"""Unit and operation that follow from what the demo injects (redelivery, poison, anomalies) → the unit that it is shown
+as."""
 
 PARTS: Mapping[tuple[str, str], str] = {
     ("write_units", "BatchWriteItem device bucket"): "item_writes",
@@ -59,6 +62,8 @@ SHOWN: Mapping[str, str] = {
     "reread_units": "the demo delivers records again, and reads their minutes where memory lacks them",
     "revised_units": "minutes, hours and days again: messages reached the stream after these had closed",
     "quarantine_puts": "the demo sends poison; an object for each batch with any",
+    "plant_writes": "about one a notification, and more while many machines are in a flood",
+    "plant_reads": "one for each batch with notifications, and for each sweep",
     "invocations": "the pace of this machine decides it; the other lines take the batches as they came",
     "notifications": "an injected anomaly is found by several detectors, and may not have ended",
 }
@@ -99,6 +104,8 @@ _NAMES = {COMPARED[term.price]: (term.service, term.what) for term in TERMS if t
     "pointer_writes": ("DynamoDB", "of these, lanes"),
     "revised_units": ("DynamoDB", "writes, of minutes again"),
     "reread_units": ("DynamoDB", "reads, of minutes again"),
+    "plant_writes": ("DynamoDB", "writes, of notifications of plants"),
+    "plant_reads": ("DynamoDB", "reads, of notifications of plants"),
     "quarantine_puts": ("S3", "puts, of quarantine"),
 }
 """Unit → service and what is counted, in the order of the terms."""
@@ -209,6 +216,8 @@ def compare_units(
         margins.update(margins_of(run))
     expected["invocations"] = next(n for i, n in enumerate(ordinals, 1) if i >= windows) + 1
     expected["revised_units"] = 0
+    expected["plant_reads"] = 0
+    expected["plant_writes"] = expected["notifications"]
     order = list(_NAMES)
     return tuple(
         sorted(compare(expected, measured, margins=margins, why_not=SHOWN), key=lambda each: order.index(each.unit))

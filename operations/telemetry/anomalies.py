@@ -36,7 +36,8 @@ class Anomaly:
 
     `severity` is the highest so far, `escalated_at` when it rose to that after the start. `ended_at` is None while the
     anomaly lasts, `acknowledged_by` until somebody acknowledges it. `label` is the last of `labels`, None where there
-    is none. `regime` has the values of the other metrics that its value was expected from.
+    is none. `regime` has the values of the other metrics that its value was expected from. `shelved_until` is set while
+    it is not notified.
     """
 
     thing: str
@@ -58,6 +59,7 @@ class Anomaly:
     label: str | None
     labels: tuple[Label, ...]
     regime: Mapping[str, float]
+    shelved_until: str | None = None
 
 
 def read_open(client: Any, table: str, *, facilities: Iterable[str]) -> Iterator[Anomaly]:

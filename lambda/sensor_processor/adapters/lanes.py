@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -15,7 +15,63 @@ NUMBER = "lanes"
 """Key of the item with the number of lanes."""
 
 
-class LaneStore:
+class LanesTable:
+    """Items of the lanes table, which are read consistently and changed by conditional updates."""
+
+    def __init__(self, *, dynamodb: Any, table: str, random: Random) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+        self._random = random
+
+    def nonce(self) -> str:
+        """Make a nonce that no other attempt makes."""
+        return f"{self._random.getrandbits(64):016x}"
+
+    def _item(self, key: str, *, retry: Retry) -> Any:
+        def get() -> Any:
+            return self._dynamodb.get_item(TableName=self._table, Key={"lane": {"S": key}}, ConsistentRead=True)
+
+        try:
+            return retry.run(get).get("Item")
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"reading {self._table}: {error}") from error
+
+    def _update(
+        self,
+        key: str,
+        *,
+        condition: str,
+        changes: str,
+        names: Mapping[str, str],
+        values: dict[str, Any] | None,
+        retry: Retry,
+    ) -> bool:
+        """Change an item; return False if the condition does not hold. `names` are attributes by placeholder."""
+        given = {} if values is None else {"ExpressionAttributeValues": values}
+
+        def update() -> bool:
+            try:
+                self._dynamodb.update_item(
+                    TableName=self._table,
+                    Key={"lane": {"S": key}},
+                    UpdateExpression=changes,
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames={f"#{place}": name for place, name in names.items()},
+                    **given,
+                )
+            except ClientError as error:
+                if _is(error, "ConditionalCheckFailedException"):
+                    return False
+                raise
+            return True
+
+        try:
+            return retry.run(update)
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"writing {self._table}: {error}") from error
+
+
+class LaneStore(LanesTable):
     """Lane items in `table` and state objects in `bucket`; `random` makes the nonces.
 
     `lanes` is the number of lanes of an environment that has none yet.
@@ -24,13 +80,11 @@ class LaneStore:
     def __init__(
         self, *, dynamodb: Any, s3: Any, table: str, bucket: str, lanes: int, random: Random, threads: int = 1
     ) -> None:
+        super().__init__(dynamodb=dynamodb, table=table, random=random)
         self._lanes = lanes
         self._number: int | None = None
-        self._dynamodb = dynamodb
         self._s3 = s3
-        self._table = table
         self._bucket = bucket
-        self._random = random
         self._threads = Threads(threads)
 
     def read(self, lane: str, *, retry: Retry) -> Pointer | None:
@@ -46,15 +100,6 @@ class LaneStore:
             chain=tuple(_link(text) for text in item["chain"]["S"].split()),
             base_at=int(item["base_at"]["N"]),
         )
-
-    def _item(self, lane: str, *, retry: Retry) -> Any:
-        def get() -> Any:
-            return self._dynamodb.get_item(TableName=self._table, Key={"lane": {"S": lane}}, ConsistentRead=True)
-
-        try:
-            return retry.run(get).get("Item")
-        except (BotoCoreError, ClientError) as error:
-            raise Unavailable(f"reading {self._table}: {error}") from error
 
     def number(self, *, fixes: bool, retry: Retry) -> int:
         """Return the number of lanes, which is fixed once an environment has state: in others, devices would lack it.
@@ -76,7 +121,7 @@ class LaneStore:
                 NUMBER,
                 condition="attribute_not_exists(#number)",
                 changes="SET #number = :number",
-                names=("number",),
+                names={"number": "number"},
                 values={":number": {"N": str(self._lanes)}},
                 retry=retry,
             )
@@ -110,10 +155,6 @@ class LaneStore:
             )
         except (BotoCoreError, ClientError) as error:
             raise Unavailable(f"reading {key}, which was deleted: {error}") from error
-
-    def nonce(self) -> str:
-        """Make a nonce that no other attempt makes."""
-        return f"{self._random.getrandbits(64):016x}"
 
     def put(self, key: str, body: bytes, *, retry: Retry) -> None:
         """Write a state object under a new key. Raises Unavailable."""
@@ -155,7 +196,7 @@ class LaneStore:
             before.lane,
             condition=condition,
             changes="SET " + ", ".join(f"#{name} = :{name}" for name in names),
-            names=names,
+            names=dict(zip(names, names, strict=True)),
             values=values,
             retry=retry,
         )
@@ -171,34 +212,10 @@ class LaneStore:
             pointer.lane,
             condition="#version = :version",
             changes="SET #acked = :version",
-            names=("version", "acked"),
+            names={"version": "version", "acked": "acked"},
             values={":version": {"N": str(pointer.version)}},
             retry=retry,
         )
-
-    def _update(
-        self, lane: str, *, condition: str, changes: str, names: Sequence[str], values: dict[str, Any], retry: Retry
-    ) -> bool:
-        def update() -> bool:
-            try:
-                self._dynamodb.update_item(
-                    TableName=self._table,
-                    Key={"lane": {"S": lane}},
-                    UpdateExpression=changes,
-                    ConditionExpression=condition,
-                    ExpressionAttributeNames={f"#{name}": name for name in names},
-                    ExpressionAttributeValues=values,
-                )
-            except ClientError as error:
-                if _is(error, "ConditionalCheckFailedException"):
-                    return False
-                raise
-            return True
-
-        try:
-            return retry.run(update)
-        except (BotoCoreError, ClientError) as error:
-            raise Unavailable(f"writing {self._table}: {error}") from error
 
 
 def _link(text: str) -> Link:

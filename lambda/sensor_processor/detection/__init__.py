@@ -2,7 +2,7 @@
 
 from .context import UNIVARIATE_THRESHOLD, univariate
 from .device import DeviceDetectors, detectors_after, unpack_detectors
-from .event import BEGIN, END, ESCALATED, Finding
+from .event import BEGIN, CRITICAL, END, ESCALATED, WARNING, Finding
 from .factory import machine
 from .group import multichannel
 from .limits import excursion_of, limits_finding
@@ -11,11 +11,13 @@ from .state import StateError
 
 __all__ = [
     "BEGIN",
+    "CRITICAL",
     "END",
     "ESCALATED",
     "LEARN_DAYS",
     "MACHINE",
     "UNIVARIATE_THRESHOLD",
+    "WARNING",
     "DeviceDetectors",
     "Finding",
     "StateError",

@@ -186,7 +186,7 @@ def parse_device(item: Mapping[str, Any]) -> Device:
         version=int(item["version"]["N"]),
         messages=int(item["messages"]["N"]),
         last_sequence=int(item["last_sequence"]["N"]) if "last_sequence" in item else None,
-        detectors=_binary(detectors) if detectors else None,
+        detectors=binary(detectors) if detectors else None,
         outbox=tuple(message["S"] for message in item["outbox"]["L"]) if "outbox" in item else (),
     )
 
@@ -251,15 +251,15 @@ def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
         facility=item["facility"]["S"],
         device_type=item["device_type"]["S"],
         late=int(item["late"]["N"]),
-        entries=unpack_ids(_binary(item["ids"])),
-        conflicts=unpack_conflicts(_binary(item["conflict_ids"])) if "conflict_ids" in item else set(),
+        entries=unpack_ids(binary(item["ids"])),
+        conflicts=unpack_conflicts(binary(item["conflict_ids"])) if "conflict_ids" in item else set(),
         metrics={
             name: MetricAggregate(
                 count=int(numbers["M"]["count"]["N"]),
                 sum=steps_of(numbers["M"]["sum"]["N"]),
                 min=float(numbers["M"]["min"]["N"]),
                 max=float(numbers["M"]["max"]["N"]),
-                sketch=Sketch.unpack(_binary(numbers["M"]["sketch"]), most=MINUTE_BINS),
+                sketch=Sketch.unpack(binary(numbers["M"]["sketch"]), most=MINUTE_BINS),
                 last=float(numbers["M"]["last"]["N"]),
                 last_order=int(orders.get(name, newest)["N"]),
                 unit=_unit_of(numbers["M"]),
@@ -372,7 +372,7 @@ def parse_part(item: Mapping[str, Any], *, start: int) -> Part:
                 sum=steps_of(numbers["M"]["sum"]["N"]),
                 min=float(numbers["M"]["min"]["N"]),
                 max=float(numbers["M"]["max"]["N"]),
-                sketch=Sketch.unpack(_binary(numbers["M"]["sketch"])),
+                sketch=Sketch.unpack(binary(numbers["M"]["sketch"])),
                 unit=_unit_of(numbers["M"]),
             )
             for name, numbers in item["metrics"]["M"].items()
@@ -394,7 +394,7 @@ def _milliseconds(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def _binary(value: Mapping[str, Any]) -> bytes:
+def binary(value: Mapping[str, Any]) -> bytes:
     """Return the bytes of a binary attribute: base64 from a client with the store's JSON codec, else bytes."""
     content = value["B"]
     return decode_base64(content) if isinstance(content, str) else bytes(content)
@@ -434,7 +434,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One notification; its JSON is the message. Times are ISO 8601 in UTC.
 
     It may be delivered more than once, with the same `event_id`. `anomaly_id` is the argument of `fleet anomalies ack`;
-    escalation and end of an event have that of its begin.
+    escalation and end of an event have that of its begin. Of several machines at once, `machines` is how many, `thing`
+    their plant, and `metric` the one that most have in common.
     """
 
     event_id: str
@@ -452,6 +453,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     began_at: str
     ended_at: str | None = None
     score: float | None = None
+    machines: int | None = None
 
 
 def notice_of(event: DeviceEvent) -> str:
@@ -483,7 +485,7 @@ def entry_of(message: str, *, number: int) -> dict[str, Any]:
         content = _decode(message)
     except msgspec.DecodeError:
         content = {}
-    known = {name: str(content.get(name) or UNKNOWN) for name in (*ATTRIBUTES, "thing")}
+    known = {name: str(content.get(name) or UNKNOWN) for name in (*ATTRIBUTES, "thing", "machines")}
     return {
         "Id": str(number),
         "Message": message,
@@ -495,7 +497,8 @@ def entry_of(message: str, *, number: int) -> dict[str, Any]:
 def _subject(known: dict[str, str]) -> str:
     """Format `[WARNING] sg-01-press-monitor-0001-dev: temperature anomaly started`; a long thing name is cut."""
     before, thing = f"[{known['severity'].upper()}] ", known["thing"]
-    after = f": {known['metric']} anomaly {_VERBS.get(known['kind'], known['kind'])}"
+    several = "" if known["machines"] == UNKNOWN else f" on {known['machines']} machines"
+    after = f": {known['metric']} anomaly {_VERBS.get(known['kind'], known['kind'])}{several}"
     room = SUBJECT_MAX - len(before) - len(after)
     if len(thing) > room:
         thing = f"{thing[: max(room - 3, 0)]}..."

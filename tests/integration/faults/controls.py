@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from benchmarks.function import DEVICES, READINGS
 from fleet_iot.sensor_processor import handler
-from fleet_iot.sensor_processor.adapters import lanes, store
+from fleet_iot.sensor_processor.adapters import lanes, plants, store
 from fleet_iot.sensor_processor.ingest.reading import Reading
 from fleet_iot.sensor_processor.numbers import minute as aggregate
 from fleet_iot.sensor_processor.planning import items
@@ -164,6 +164,30 @@ def no_acknowledgement() -> Iterator[None]:
 
 
 @contextmanager
+def flood_without_message() -> Iterator[None]:
+    """Stores that a flood is told, and its message only in this process, which may not live to publish it."""
+    move = plants.PlantStore._move
+
+    def bare(self: plants.PlantStore, facility: str, before: Any, made: Any, **more: Any) -> bool:
+        return move(self, facility, before, (), **more)
+
+    with patch.object(plants.PlantStore, "_move", bare):
+        yield
+
+
+@contextmanager
+def flood_forgets() -> Iterator[None]:
+    """Takes a notification for one of a flood without storing that."""
+    unsaved = plants.PlantStore._move
+
+    def heedless(self: plants.PlantStore, facility: str, before: Any, made: Any, **more: Any) -> bool:
+        return bool(before.plant.floods and not made) or unsaved(self, facility, before, made, **more)
+
+    with patch.object(plants.PlantStore, "_move", heedless):
+        yield
+
+
+@contextmanager
 def mutable_minute_key() -> Iterator[None]:
     """Writes later revisions over the first one."""
     with patch.object(items, "revision_bucket", lambda bucket, revision: bucket):
@@ -180,4 +204,5 @@ CONTROLS: tuple[Callable[[], Any], ...] = (
     effects_before_commit,
     early_acknowledgement,
     mutable_minute_key,
+    flood_forgets,
 )

@@ -114,13 +114,17 @@ class Telling:
         """Note a fault of these lanes."""
         self.faults.update(lanes)
 
-    def published(self, event: str, lane: str, *, running: list[Invocation]) -> None:
-        """Note that an event of `lane` was published, while these invocations had not ended."""
+    def published(self, event: str, lanes: frozenset[str], *, running: list[Invocation]) -> None:
+        """Note that an event of `lanes` was published, while these invocations had not ended."""
+
+        def count(faults: Counter[str]) -> int:
+            return sum(faults[lane] for lane in lanes)
+
         if event not in self._before:
             self._before[event] = min(
-                (each.faults_before[lane] for each in running if lane in each.lanes), default=self.faults[lane]
+                (count(each.faults_before) for each in running if lanes & each.lanes), default=count(self.faults)
             )
-        elif self._times[event] > self.faults[lane] - self._before[event]:
+        elif self._times[event] > count(self.faults) - self._before[event]:
             self.excess.append(f"told {self._times[event] + 1} times without as many faults: {event}")
         self._times[event] += 1
 
@@ -423,8 +427,10 @@ class Fleet:
     def _published(self, message: str) -> None:
         self.sns.messages.append(message)
         notice = json.loads(message)
-        lane = lane_of(notice["thing"], self._lanes)
-        self.telling.published(notice["event_id"], lane, running=[each.invocation for each in self._running])
+        # A flood is of all lanes.
+        is_flood = notice["detector"] == "flood"
+        lanes = self._lanes_of(SWEEP) if is_flood else frozenset({lane_of(notice["thing"], self._lanes)})
+        self.telling.published(notice["event_id"], lanes, running=[each.invocation for each in self._running])
 
     def _replace(self, environment: Environment) -> None:
         """Start another one, where this one was not replaced by a deployment before."""
@@ -555,7 +561,12 @@ def _faults(fleet: Fleet) -> list[str]:
     lanes = [item for item in fleet.dynamo.items(LANES) if "version" in item]
     return [
         *fleet.oracle.faults(readings=readings, devices=fleet.dynamo.items(DEVICES), objects=fleet.s3.bodies(BUCKET)),
-        *event_faults(readings, over=fleet.oracle.minutes_over(95_000), told=fleet.sns.messages),
+        *event_faults(
+            readings,
+            over=fleet.oracle.minutes_over(95_000),
+            told=fleet.sns.messages,
+            floods=fleet.dynamo.floods,
+        ),
         *_archive_faults(fleet.s3.bodies(BUCKET), highest(readings), now=int(fleet.clock.now * 1000)),
         *(f"another content under {key}" for key in (*fleet.s3.changed, *fleet.dynamo.changed)),
         *(f"not emitted: {lane['lane']['S']}" for lane in lanes if lane["acked"] != lane["version"]),

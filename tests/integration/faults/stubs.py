@@ -15,6 +15,7 @@ from benchmarks.function import BUCKETS, LANES, STATES, TABLES
 from fleet_iot.operations.local.dynamodb_units import WRITE_BYTES
 from fleet_iot.operations.local.event_source import StreamRecord
 from tests.integration.faults.chaos import Chaos
+from tests.integration.faults.events import Floods
 
 PAGE = 25
 """Items in a page of a query; DynamoDB's ends at 1 MB."""
@@ -28,6 +29,7 @@ class DynamoDb(dynamodb.DynamoDb):
     def __init__(self, chaos: Chaos) -> None:
         super().__init__(TABLES, page_items=PAGE)
         self.before_move: Callable[[], object] | None = None
+        self.floods = Floods()
         self.changed: list[str] = []
         """Items of the readings table that were written again with other content."""
         self._chaos = chaos
@@ -65,8 +67,12 @@ class DynamoDb(dynamodb.DynamoDb):
         before, after = write.before, write.after
         if len(write.key) == 2 and before and after and before.item() != after.item():
             self.changed.append(b"#".join(write.key).decode())
-        if write.name == LANES and after and after.size > WRITE_BYTES:
-            raise dynamodb.Invalid("a lane's item costs more than one unit")
+        if write.name == LANES and after:
+            item = after.item()
+            if "chain" in item and after.size > WRITE_BYTES:
+                raise dynamodb.Invalid("a lane's item costs more than one unit")
+            if "state" in item:
+                self.floods.write(item)
         super()._apply(write)
 
 

@@ -127,7 +127,10 @@ class World:
                     objects=self.s3.bodies(BUCKET),
                 ),
                 *event_faults(
-                    self.dynamo.items(READINGS), over=self.oracle.minutes_over(95_000), told=self.sns.messages
+                    self.dynamo.items(READINGS),
+                    over=self.oracle.minutes_over(95_000),
+                    told=self.sns.messages,
+                    floods=self.dynamo.floods,
                 ),
                 *(f"another content under {key}" for key in (*self.s3.changed, *self.dynamo.changed)),
                 *(f"left in the queue: {why}" for why in outcome.left),

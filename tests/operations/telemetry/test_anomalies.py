@@ -140,6 +140,45 @@ def test_the_command_lists_unacknowledged_anomalies(client: Any, monkeypatch: py
     assert "no thing 'sg-01-nope-dev'" in run("ack", "sg-01-nope-dev", anomaly_id, "--by", "mei")[0]
 
 
+def test_a_shelf_is_set_listed_and_ended(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who, until when and why; the list marks the shelved thing's anomalies, or those of one metric, in any words."""
+    stub_local_aws(monkeypatch, dynamodb=client)
+    lanes = "table-lanes-dev"
+    client.create_table(
+        TableName=lanes,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "lane", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "lane", "KeyType": "HASH"}],
+    )
+
+    def run(*arguments: str, code: int = 0) -> list[str]:
+        result = CliRunner().invoke(main, ["anomalies", *arguments])
+        assert code == result.exit_code, result.output
+        return result.output.splitlines()
+
+    said = run("shelve", "SG01-PRESS-MONITOR-0001", "--for", "8h", "--note", "Lager wird getauscht", "--by", "mei")
+    assert said[0].startswith(f"shelved {THING} until 20")
+    assert said[0].endswith("Z by mei: Lager wird getauscht")
+    run("shelve", THING, "--metric", "temperature", "--for", "90m", "--note", "thay cảm biến", "--by", "Nguyễn")
+    shelved = {line["thing"]: line["shelved_until"] for line in map(json.loads, run("list", "--json"))}
+    assert (True, None) == (shelved[THING] is not None, shelved["other"])
+    listed = run("list")
+    assert 1 == sum("  [shelved until 20" in line for line in listed)
+    assert any(line.startswith(f"shelved {THING} temperature until ") for line in listed)
+    assert "more than 7 days" in run("shelve", THING, "--for", "8d", "--note", "x", code=2)[-1]
+    assert "no metric" in " ".join(run("shelve", THING, "--metric", "nope", "--for", "1h", "--note", "x", code=2))
+
+    assert [f"unshelved {THING} temperature"] == run("unshelve", THING, "--metric", "temperature")
+    assert [f"unshelved {THING}"] == run("unshelve", THING)
+    assert f"{THING} is not shelved" in run("unshelve", THING, code=1)[0]
+    assert not any("shelved" in line for line in run("list"))
+    plant = client.get_item(TableName=lanes, Key={"lane": {"S": "plant#sg-01"}})["Item"]
+    assert {"lane": {"S": "plant#sg-01"}, "revision": {"N": "4"}} == plant
+    assert {"lane": {"S": "plants"}, "sg-01": {"BOOL": True}} == client.get_item(
+        TableName=lanes, Key={"lane": {"S": "plants"}}
+    )["Item"]
+
+
 def test_a_listed_id_is_what_the_next_command_takes(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copied from the table; also of a thing that left the record, whose full name is still read."""
     stub_local_aws(monkeypatch, dynamodb=client)

@@ -353,7 +353,7 @@ class Hostile:
         lanes = [item for item in self.dynamo.items(LANES) if "acked" in item]
         found += [f"not emitted: {item['lane']}" for item in lanes if item["acked"] != item["version"]]
         # A reading that arrives out of order may belong to an event that began later, so not all minutes are in one.
-        events = event_faults(items, over=over, told=self.sns.messages)
+        events = event_faults(items, over=over, told=self.sns.messages, floods=self.dynamo.floods)
         return found + [fault for fault in events if not fault.startswith("over its limit and in no event")]
 
 
