@@ -168,5 +168,5 @@ def test_an_account_without_anomalies_is_read(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("FLEET_ACCOUNT_ID", OWN)
     answer = fleet("anomalies list", "--aws")
     assert (0, "0 unacknowledged anomalies\n") == (answer.exit_code, answer.output)
-    assert ["sts", "dynamodb"] == account.services
+    assert ["sts", "dynamodb", "dynamodb"] == account.services
     assert "" == fleet("anomalies list", "--aws", "--json").output
