@@ -28,7 +28,8 @@ SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"  # noqa: S105 - a placeholder, no secret
 class MetricSpec:
     """A measured quantity of a device type; `minimum` and `maximum` are static limits in `unit`.
 
-    `false_alarm_budget` is in false alarms a device-month.
+    `false_alarm_budget` is in false alarms a device-month. The machine runs while the metric with `running_above` is
+    above it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class MetricSpec:
     maximum: float | None
     detector: str
     false_alarm_budget: float = FALSE_ALARM_BUDGET
+    running_above: float | None = None
 
 
 METRIC_WORDS = {"minimum": "min", "maximum": "max"}

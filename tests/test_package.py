@@ -214,10 +214,12 @@ def test_a_newcomer_goes_from_nothing_to_a_demo_of_ones_own(newcomer: Newcomer) 
     fleet("validate")
     fleet("generate")
     fleet("check")
-    said = fleet("demo", "--rate", "50", "--duration", "20")
+    said = fleet("demo", "--rate", "50", "--duration", "10")
     assert "1 facility, 5 things, 5 certificates" in said
     report = json.loads((project / "build" / "demo" / "report.json").read_text())
     assert (report["things"], report["things_published"], report["lost"], report["duplicated"]) == (5, 5, 0, 0)
+    assert (report["histories"], report["faults_injected"], report["faults_detected"]) == (2, 2, 2)
+    assert report["anomalies_detected"] == report["anomalies_injected"] > 2 and not report["anomalies_false"]
     assert not (project / "cdktf.out").exists() and not newcomer.log.read_text()
 
 

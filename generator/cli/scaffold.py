@@ -433,7 +433,7 @@ region: {_scalar(answers.region)}
 
 # A kind of device. `min` and `max` are the limits that an operator would act on: a reading beyond is an anomaly.
 # These are examples: put in your own, from the maker's sheet.
-# detector: context  learns the usual values of each device as well (default);
+# detector: machine  learns each device for a week, then reports what is unusual for it as well (default);
 # detector: limits   checks only the limits: for counters, which only rise, and for switched states.
 device_types:
 {types}

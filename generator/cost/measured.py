@@ -47,6 +47,9 @@ class Run:
         poison: Messages that cannot be read, as a share of readings.
         basic_ingest: Messages through Basic Ingest, as a share of all.
         anomalies: Anomalies in the readings.
+        array: Readings of a message.
+        bursts: Bursts of readings, each within a minute; 0 where all are an interval apart.
+        bursts_s: Seconds in which these are spread.
     """
 
     load: Load
@@ -61,6 +64,9 @@ class Run:
     poison: float = 0
     basic_ingest: float = 0
     anomalies: int = 0
+    array: int = 1
+    bursts: int = 0
+    bursts_s: float = 0
 
     @property
     def readings(self) -> int:
@@ -70,13 +76,16 @@ class Run:
     @property
     def messages(self) -> float:
         """Messages: readings, repeats and poison."""
-        return self.readings * (1 + self.repeats + self.poison)
+        return self.readings / self.array * (1 + self.repeats + self.poison)
+
+    def span_s(self, group: Group) -> float:
+        """Return the seconds from the first to the last reading of a device of a group."""
+        return self.bursts_s or (self.samples - 1) * group.interval_s
 
     def periods(self, group: Group, seconds: int) -> int:
         """Return the periods of so many seconds in which a device of a group has readings."""
-        span_ms = round((self.samples - 1) * group.interval_s * 1000)
-        last, first = self.ends_ms, self.ends_ms - span_ms
-        return min(self.samples, last // (seconds * 1000) - first // (seconds * 1000) + 1)
+        last, first = self.ends_ms, self.ends_ms - round(self.span_s(group) * 1000)
+        return min(self.bursts or self.samples, last // (seconds * 1000) - first // (seconds * 1000) + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +128,10 @@ class RunLoad(Load):
         """Return the readings of a group."""
         return group.devices * self.run.samples
 
+    def readings_a_message(self, group: Group) -> int:
+        """Return those of the run."""
+        return self.run.array
+
     def messages_of(self, group: Group, readings: int) -> float:
         """Return the messages of a group, with repeats and poison."""
         return self.readings_of(group) / readings * (1 + self.run.repeats + self.run.poison)
@@ -133,7 +146,7 @@ class RunLoad(Load):
 
     def batch_s_of(self, group: Group) -> float:
         """Return the seconds between two batches, by the devices' clocks."""
-        return group.interval_s * self.run.samples / max(1, self.run.batches)
+        return self.run.span_s(group) / max(1, self.run.batches)
 
 
 def units_of_run(run: Run) -> dict[str, float]:

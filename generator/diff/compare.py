@@ -234,6 +234,7 @@ def _inner_changes(before: Values, after: Values) -> Iterator[tuple[Kind, str]]:
         yield Kind.TYPE_DESCRIPTION, f"{before['description']} → {after['description']}"
     if before["sample_interval_s"] != after["sample_interval_s"]:
         yield Kind.SAMPLE_INTERVAL, f"{before['sample_interval_s']:g} s → {after['sample_interval_s']:g} s"
+    detectors: dict[str, list[str]] = {}
     for name in sorted(before["metrics"].keys() | after["metrics"].keys()):
         old, new = before["metrics"].get(name), after["metrics"].get(name)
         if old is None:
@@ -243,10 +244,14 @@ def _inner_changes(before: Values, after: Values) -> Iterator[tuple[Kind, str]]:
         else:
             if old["unit"] != new["unit"]:
                 yield Kind.METRIC_UNIT, f"{name}: {old['unit']} → {new['unit']}"
-            fields = [field for field in new if field != "unit" and old.get(field) != new[field]]
+            if old["detector"] != new["detector"]:
+                detectors.setdefault(f"{old['detector']} → {new['detector']}", []).append(name)
+            fields = [field for field in new if field not in ("unit", "detector") and old.get(field) != new[field]]
             if fields:
                 told = (f"{METRIC_WORDS.get(it, it)} {as_text(old.get(it))} → {as_text(new[it])}" for it in fields)
                 yield Kind.METRIC_LIMITS, f"{name}: {', '.join(told)}"
+    for change, names in detectors.items():
+        yield Kind.METRIC_DETECTOR, f"{', '.join(names)}: {change}"
 
 
 # The tree: plants whose hashes in the index are those of the manifest are not opened.

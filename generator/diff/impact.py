@@ -50,6 +50,7 @@ class Kind(StrEnum):
     METRIC_REMOVED = "metric-removed"
     METRIC_UNIT = "metric-unit"
     METRIC_LIMITS = "metric-limits"
+    METRIC_DETECTOR = "metric-detector"
     FACILITY_ADDED = "facility-added"
     FACILITY_REMOVED = "facility-removed"
     FACILITY_NAME = "facility-name"
@@ -153,6 +154,11 @@ RULES: dict[Kind, Rule] = {
         Impact.RECONFIGURES, "devices have to send it in the new unit; readings so far stay in the former one"
     ),
     Kind.METRIC_LIMITS: _rule(Impact.SAFE, "the sensor processor judges the readings, not the device"),
+    Kind.METRIC_DETECTOR: _rule(
+        Impact.SAFE,
+        "running events of the former detector end with that reason; the new one learns from then on, `machine` for "
+        "a week, in which only limits act; a detector that the manifest names, or its `defaults`, stays",
+    ),
     Kind.FACILITY_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),
     Kind.FACILITY_REMOVED: _rule(
         Impact.DESTROYS_DATA,

@@ -90,7 +90,10 @@ class Alarms(Model):
     device_silence_intervals: Annotated[
         Intervals, Field(description="Sample intervals without any reading of a device type.")
     ] = 5
-    anomalies_per_hour: Annotated[Events, Field(description="Anomalies in an hour.")] = 20
+    anomalies_per_hour: Annotated[
+        Events | None,
+        Field(description="Anomalies in an hour; what follows from the budgets of false alarms when left out."),
+    ] = None
 
 
 class FacilityAlarms(Model):
@@ -176,10 +179,17 @@ class Metric(Model):
             "baseline: a lasting shift of one of several metrics; flatline: a sensor that is stuck; rate: jumps; "
             "correlation: metrics that no longer move together; seasonal: what is unusual for the hour of the day."
         ),
-    ] = "context"
+    ] = "machine"
     false_alarm_budget: Annotated[
         FalseAlarmBudget | None, Field(description="Of this metric, where it differs from the device type's.")
     ] = None
+
+
+class Running(Model):
+    """What says that a machine runs."""
+
+    metric: Annotated[MetricName, Field(description="A metric of the device type, watched by `detector: machine`.")]
+    above: Annotated[Limit, Field(description="The machine runs while the metric is above it.")]
 
 
 class DeviceType(Model):
@@ -193,6 +203,9 @@ class DeviceType(Model):
         FalseAlarmBudget,
         Field(description="False alarms of a device in a month that people accept, of all its metrics."),
     ] = FALSE_ALARM_BUDGET
+    running: Annotated[
+        Running | None, Field(description="When the machine runs; inferred from all metrics where it is left out.")
+    ] = None
     metrics: Annotated[dict[MetricName, Metric], Field(min_length=1, max_length=MAX_METRICS)]
 
 
@@ -355,10 +368,58 @@ class FleetManifest(Model):
     facilities: Annotated[dict[Id, Facility], Field(min_length=1)]
 
 
+MONTH_DAYS = 30
+"""Days of a month of the budget of false alarms."""
+
+
+def budget_of(device_type: DeviceType) -> float:
+    """Return the false alarms of a device in a month that people accept; 0 where no metric has a budget."""
+    watched = [metric for metric in device_type.metrics.values() if metric.detector == "machine"]
+    given = [metric.false_alarm_budget or device_type.false_alarm_budget for metric in watched]
+    return sum(given) / len(given) if given else 0.0
+
+
+def has_former_detector(device_type: DeviceType) -> bool:
+    """Return whether a metric has a detector that keeps no budget of false alarms."""
+    return any(metric.detector not in ("limits", "machine") for metric in device_type.metrics.values())
+
+
+LEAST_ANOMALIES, FORMER_ANOMALIES = 5, 20
+"""Anomalies of a plant in an hour that are an alarm, at least: of any plant, and of one with a detector that keeps no
+budget."""
+_HOURS_A_YEAR = 8_766
+
+
+def anomalies_per_hour(manifest: FleetManifest, facility: Facility) -> int:
+    """Return how many anomalies a plant has less than once a year in one hour, if the budgets are kept."""
+    types = [
+        (manifest.device_types[id_], group.count)
+        for id_, group in facility.things.items()
+        if id_ in manifest.device_types
+    ]
+    mean = sum(budget_of(device_type) * count for device_type, count in types) / (MONTH_DAYS * 24)
+    least = FORMER_ANOMALIES if any(has_former_detector(each) for each, _ in types) else LEAST_ANOMALIES
+    return max(least, _seldom(mean))
+
+
+def _seldom(mean: float) -> int:
+    """Return the least number that a Poisson variable reaches in fewer than one hour of a year."""
+    number = math.ceil(mean) + 1
+    while mean:
+        # The tail is at most a geometric series from its first term.
+        first = math.exp(number * math.log(mean) - mean - math.lgamma(number + 1))
+        if first / (1 - mean / (number + 1)) < 1 / _HOURS_A_YEAR:
+            break
+        number += 1
+    return number
+
+
 def facility_alarms(manifest: FleetManifest, facility: Facility) -> FacilityAlarmsSpec:
     """Return the facility's own thresholds, and those of all where it has none."""
-    own = facility.alarms.model_dump(exclude_none=True)
-    return msgspec.convert(manifest.observability.alarms.model_dump() | own, FacilityAlarmsSpec)
+    given = manifest.observability.alarms.model_dump() | facility.alarms.model_dump(exclude_none=True)
+    if given["anomalies_per_hour"] is None:
+        given["anomalies_per_hour"] = anomalies_per_hour(manifest, facility)
+    return msgspec.convert(given, FacilityAlarmsSpec)
 
 
 SILENCE_MINIMUM_S = 300

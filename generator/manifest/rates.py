@@ -12,7 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from fleet_iot.generator import naming
-from fleet_iot.generator.manifest.models import DeviceType, FleetManifest
+from fleet_iot.generator.manifest.models import (
+    MONTH_DAYS,
+    DeviceType,
+    FleetManifest,
+    budget_of,
+    has_former_detector,
+)
 from fleet_iot.lib.specs import WINDOW_S
 
 # Constants of the sensor processor and of the services around it.
@@ -58,11 +64,15 @@ MOST_IN_ARRAY = 10
 """Readings of one message, where devices send arrays; the processor takes up to a thousand."""
 ID_BYTES = 13
 """The id of a reading in its minute's item."""
-STATE_BYTES, DETECTOR_BYTES = 300, 480
-"""A device in a lane's state, compressed: its counters, and each of its adaptive detectors."""
+STATE_BYTES, MACHINE_BYTES, DETECTOR_BYTES = 300, 1_000, 480
+"""A device in a lane's state, compressed: its counters, and each of its metrics with machine or another detector."""
+_STATES = {"limits": 0, "machine": MACHINE_BYTES}
 
-EVENTS_A_DEVICE_DAY = 20
-"""Anomalies: 79 to 227 a week and device with the default detector, depending on how the machine works."""
+TROUBLES_A_DEVICE_MONTH = 1
+"""True anomalies of a device; the false ones are those of its budget."""
+FORMER_EVENTS_A_DEVICE_MONTH = 600
+"""Anomalies of a device with a detector that keeps no budget: 79 to 227 a week with context, depending on how the
+machine works."""
 READINGS_AN_EVENT = 10
 """Of a slow device, at least: a day has too few readings for so many anomalies."""
 NOTICES_AN_EVENT, WRITES_AN_EVENT = 2, 3
@@ -84,7 +94,8 @@ class Group:
 
     Args:
         name_bytes: Names of all metrics together.
-        adaptive: Metrics with a detector that keeps a state.
+        detector_bytes: State of the detectors of a device, compressed.
+        events_a_month: Anomalies of a device in a month.
         reading_bytes: A message with one reading, without its topic.
         topic_bytes: The topic of a message.
         envelope_bytes: A record without its payload, with its partition key.
@@ -95,7 +106,8 @@ class Group:
     interval_s: float
     metrics: int
     name_bytes: int
-    adaptive: int
+    detector_bytes: int
+    events_a_month: float
     reading_bytes: int
     topic_bytes: int
     envelope_bytes: int
@@ -129,7 +141,7 @@ class Group:
     @property
     def state_bytes(self) -> float:
         """Bytes of a device in its lane's state, with its open minute."""
-        return STATE_BYTES + DETECTOR_BYTES * self.adaptive + self.minute_bytes
+        return STATE_BYTES + self.detector_bytes + self.minute_bytes
 
     def readings_a_message(self, array_s: float) -> int:
         """Readings of a message that has those of `array_s` seconds; 0 for single ones."""
@@ -293,8 +305,9 @@ class Load:
     @property
     def events(self) -> float:
         """Anomalies."""
+        month_s = MONTH_DAYS * DAY_S
         return self._sum(
-            lambda group: min(group.devices * EVENTS_A_DEVICE_DAY / DAY_S, group.readings / READINGS_AN_EVENT)
+            lambda group: min(group.devices * group.events_a_month / month_s, group.readings / READINGS_AN_EVENT)
         )
 
     @property
@@ -347,6 +360,10 @@ class Load:
         """Return the readings of a group."""
         return group.readings
 
+    def readings_a_message(self, group: Group) -> int:
+        """Return the readings of one message of a group."""
+        return group.readings_a_message(self.array_s)
+
     def messages_of(self, group: Group, readings: int) -> float:
         """Return the messages of a group, each with so many readings."""
         return self.readings_of(group) / readings
@@ -368,7 +385,7 @@ class Load:
 
     def _of_messages(self, value: Callable[[Group, int], float]) -> float:
         """Sum up a value of messages, given their group and the readings in each."""
-        counts = [(group, group.readings_a_message(self.array_s)) for group in self.groups]
+        counts = [(group, self.readings_a_message(group)) for group in self.groups]
         return sum(self.messages_of(group, readings) * value(group, readings) for group, readings in counts)
 
 
@@ -416,7 +433,10 @@ def _group(application: str, facility: str, type_id: str, device_type: DeviceTyp
         interval_s=device_type.sample_interval_s,
         metrics=len(device_type.metrics),
         name_bytes=sum(map(len, device_type.metrics)),
-        adaptive=sum(metric.detector != "limits" for metric in device_type.metrics.values()),
+        detector_bytes=sum(_STATES.get(metric.detector, DETECTOR_BYTES) for metric in device_type.metrics.values()),
+        events_a_month=TROUBLES_A_DEVICE_MONTH
+        + budget_of(device_type)
+        + FORMER_EVENTS_A_DEVICE_MONTH * has_former_detector(device_type),
         reading_bytes=_size(message),
         topic_bytes=len(f"dt/{application}/{facility}/{type_id}/{thing}/telemetry"),
         envelope_bytes=_size(envelope) + len(thing),

@@ -32,7 +32,6 @@ from fleet_iot.generator.manifest.models import (
     Contact,
     Facility,
     FleetManifest,
-    Metric,
     ThingGroup,
     facility_alarms,
     silence_s,
@@ -93,44 +92,6 @@ def history_thins_out(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]
 
 # Metrics: limits, and detectors that need several metrics.
 
-ITEM_MAXIMUM = 400 * 1024
-"""Bytes: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html"""
-OUTBOX_ALLOWANCE = 140 * 1_000
-"""Bytes of a device's item for a hundred notifications that were not sent yet, and for the rest of it."""
-STATE_PER_METRIC = {"context": 800, "seasonal": 800, "correlation": 130}
-"""Bytes of a packed detector of one metric with a name of 64 characters, at most; a test compares it."""
-STATE_OF_OTHERS = 250
-STATE_PER_PAIR = 11
-"""Bytes of a number of the matrix that `correlation` keeps of its metrics: nine, and more once compressed fast."""
-
-
-def state_bytes(metrics: Iterable[Metric]) -> int:
-    """Return the maximum size of a device's packed detectors in its item, in bytes."""
-    detectors = [metric.detector for metric in metrics]
-    of_each = sum(STATE_PER_METRIC.get(detector, STATE_OF_OTHERS) for detector in detectors)
-    return of_each + STATE_PER_PAIR * detectors.count("correlation") ** 2
-
-
-def detectors_fit(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
-    """The detectors of one device fit into its item in DynamoDB, which has at most 400 kB."""
-    room = ITEM_MAXIMUM - OUTBOX_ALLOWANCE
-    for type_id, device_type in manifest.device_types.items():
-        metrics = tuple(device_type.metrics.values())
-        size = state_bytes(metrics)
-        if size <= room:
-            continue
-        paired = sum(metric.detector == "correlation" for metric in metrics)
-        others = [metric for metric in metrics if metric.detector != "correlation"]
-        left = room - state_bytes(others)
-        most = max(n for n in range(paired) if n * (STATE_PER_METRIC["correlation"] + STATE_PER_PAIR * n) <= left)
-        yield Diagnostic(
-            path=("device_types", type_id, "metrics"),
-            message=f"{paired} metrics of `{type_id}` have `detector: correlation`, which keeps a number for each pair "
-            f"of them: a device's detectors take up to {size:,} bytes, and its item has room for {room:,}",
-            hint=f"give it to at most {most} of them, those that move together, or make two device types of this one",
-            is_key=True,
-        )
-
 
 def metric_limits(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     """A metric has a limit, and its limits leave room between them."""
@@ -154,6 +115,22 @@ def correlated_metrics(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic
                 message=f"`{named[0]}` is the only metric of `{type_id}` with `detector: correlation`",
                 hint="give it to the metrics that move together with it as well, or choose another detector",
                 is_key=True,
+            )
+
+
+def running_signal(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
+    """The metric that says when a machine runs is one that `detector: machine` watches."""
+    for type_id, device_type in manifest.device_types.items():
+        running = device_type.running
+        if running is None:
+            continue
+        watched = sorted(name for name, metric in device_type.metrics.items() if metric.detector == "machine")
+        if running.metric not in watched:
+            known = f"choose one of {', '.join(watched)}" if watched else "give a metric `detector: machine`"
+            yield Diagnostic(
+                path=("device_types", type_id, "running", "metric"),
+                message=f"`{running.metric}` is no metric of `{type_id}` with `detector: machine`",
+                hint=f"{known}, or remove `running`: what the machine does is inferred then",
             )
 
 
@@ -688,7 +665,7 @@ RULES: tuple[Rule, ...] = (
     known_device_types,
     metric_limits,
     correlated_metrics,
-    detectors_fit,
+    running_signal,
     known_region,
     known_timezones,
     registration_size,

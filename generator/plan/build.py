@@ -233,6 +233,8 @@ def _device_type(id_: str, device_type: DeviceType) -> DeviceTypeSpec:
 def _metric(name: str, metric: Metric, device_type: DeviceType) -> MetricSpec:
     values = {_RECORDED.get(key, key): value for key, value in metric.model_dump().items()}
     values["false_alarm_budget"] = metric.false_alarm_budget or device_type.false_alarm_budget
+    running = device_type.running
+    values["running_above"] = running.above if running is not None and running.metric == name else None
     return msgspec.convert({"name": name, **values}, MetricSpec)
 
 

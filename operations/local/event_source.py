@@ -181,14 +181,17 @@ class EventSource:
             return Discard(records=head.records, condition="RetryAttemptsExhausted", invocations=head.invocations)
         return Wait(until=head.not_before) if head.not_before > now else Invoke(records=head.records)
 
-    def answered(self, answer: object, *, now: float) -> None:
-        """Report that the function returned `answer` (decoded JSON) for the batch that was invoked."""
+    def answered(self, answer: object, *, now: float, is_calm: bool = False) -> None:
+        """Report that the function returned `answer` (decoded JSON) for the batch that was invoked.
+
+        While it is calm no answer gets lost, and none is counted.
+        """
         head = self._batches.popleft()
         self.counts.invocations += 1
         head = replace(head, invocations=head.invocations + 1)
         first_failed = _first_failed(answer, head.records) if self._settings.reports_items else len(head.records)
-        ordinal, self._answers = self._answers, self._answers + 1
-        if first_failed is not None and self._redelivery.forgets(ordinal):
+        ordinal, self._answers = self._answers, self._answers + (not is_calm)
+        if first_failed is not None and not is_calm and self._redelivery.forgets(ordinal):
             self.counts.redelivered += len(head.records)
             self._batches.appendleft(replace(head, not_before=now))
             return
@@ -462,6 +465,8 @@ SHARDS_SECONDS = 10.0
 SWEEP_SECONDS = 60.0
 """Interval of the schedule that sweeps the lanes."""
 
+CALM = "calm"
+"""File in the local AWS's folder: no answer gets lost while it is there."""
 SETTLE = "settle"
 """A file by which a program asks for a sweep as of two minutes later, when every minute so far is over."""
 
@@ -602,7 +607,7 @@ class EventSourceProcess:
             reader.source.failed(now=time.time())
         else:
             reader.last_failure = None
-            reader.source.answered(answer, now=time.time())
+            reader.source.answered(answer, now=time.time(), is_calm=(self._local.folder / CALM).exists())
 
     def _settle(self) -> None:
         """Sweep as of later where a program asks for it, so that it need not wait until every minute is over."""

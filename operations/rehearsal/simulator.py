@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from itertools import cycle, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import paho.mqtt.client as mqtt
 from cryptography import x509
@@ -33,7 +33,20 @@ from fleet_iot.operations.aws import Aws, Broker, reporting_aws_errors
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.progress import Patience
 from fleet_iot.operations.project import Project, Thing
-from fleet_iot.operations.rehearsal.signals import Injection, plan_injection, poison_payload, read_recording, samples_of
+from fleet_iot.operations.rehearsal.signals import (
+    BURST,
+    BURSTS_S,
+    FAULTS,
+    HISTORY_S,
+    HISTORY_SAMPLES,
+    Injection,
+    plan_fault,
+    plan_injection,
+    poison_payload,
+    read_recording,
+    samples_of,
+    with_history,
+)
 
 # Plan a simulation: which things publish what, and when.
 
@@ -53,13 +66,33 @@ def choose_things(
     return [(thing, types[thing.device_type]) for thing in in_turn[:count]]
 
 
+MOST_HISTORIES, MOST_OF_TYPE = 6, 2
+"""Things that send a history before they publish nothing else, and those of one device type."""
+
+
+def choose_histories(chosen: Sequence[tuple[Thing, DeviceTypeSpec]]) -> list[tuple[Thing, DeviceTypeSpec]]:
+    """Choose the things that send a history, one of each device type at first: half of all at most."""
+    known: Counter[str] = Counter()
+    ranked = []
+    for thing, device_type in chosen:
+        learned = with_history(device_type)
+        if learned is not None and known[device_type.id] < MOST_OF_TYPE:
+            ranked.append((known[device_type.id], thing, learned))
+            known[device_type.id] += 1
+    ranked.sort(key=lambda each: each[0])
+    return [(thing, learned) for _, thing, learned in ranked[: min(MOST_HISTORIES, len(chosen) // 2)]]
+
+
 WARM_UP_SAMPLES = 130
 """Samples before an anomaly within the limits: the adaptive detector does not score its first 100."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One publish. `kind` is `reading`, `poison` or `repeat` (the same bytes again); `metrics` is the truth."""
+    """One publish. `kind` is `reading`, `poison` or `repeat` (the same bytes again); `metrics` is the truth.
+
+    `rest` are the other readings of an array.
+    """
 
     thing: Thing
     kind: str
@@ -68,14 +101,16 @@ class Message:
     sequence: int
     metrics: Mapping[str, float]
     payload: bytes
+    rest: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anomaly:
-    """One injected anomaly; times are those of the device's clock, ms since the epoch."""
+    """One injected anomaly, for `detector` to find; times are those of the device's clock, ms since the epoch."""
 
     thing: str
     metric: str
+    detector: str
     within_limits: bool
     first_ms: int
     last_ms: int
@@ -93,7 +128,10 @@ class Dose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThingSchedule:
-    """One thing's whole run."""
+    """One thing's whole run; `array` is the number of readings in a message.
+
+    Readings are an interval apart; with `bursts_ms`, so many ms after its begin the next burst begins.
+    """
 
     thing: Thing
     device_type: DeviceTypeSpec
@@ -104,6 +142,15 @@ class ThingSchedule:
     injection: Injection | None
     dose: Dose
     recording: tuple[Mapping[str, float], ...] = ()
+    array: int = 1
+    bursts_ms: int | None = None
+
+    def time_of(self, sequence: int) -> int:
+        """Return the time (ms) of a reading."""
+        if self.bursts_ms is None:
+            return self.first_ms + sequence * self.interval_ms
+        burst, place = divmod(sequence, BURST)
+        return self.first_ms + burst * self.bursts_ms + place * self.interval_ms
 
     def anomaly(self) -> Anomaly | None:
         """Return the injected anomaly, by the device's clock."""
@@ -112,9 +159,10 @@ class ThingSchedule:
         return Anomaly(
             thing=self.thing.name,
             metric=self.injection.metric,
+            detector=self.injection.detector,
             within_limits=self.injection.within_limits,
-            first_ms=self.first_ms + self.injection.first * self.interval_ms,
-            last_ms=self.first_ms + self.injection.last * self.interval_ms,
+            first_ms=self.time_of(self.injection.first),
+            last_ms=self.time_of(self.injection.last),
             interval_ms=self.interval_ms,
         )
 
@@ -128,10 +176,13 @@ class ThingSchedule:
             signal = samples_of(self.device_type, rng=rng, injection=self.injection)
         chance = _rng(self.seed, self.thing.name, "chance")
         poisoned = chance.randrange(1_000)
-        for sequence in range(self.samples):
-            metrics = next(signal)
-            time_ms = self.first_ms + sequence * self.interval_ms
-            reading = _reading(self.thing, time_ms, sequence, metrics)
+        for first in range(0, self.samples, self.array):
+            readings = [
+                _reading(self.thing, self.time_of(sequence), sequence, next(signal))
+                for sequence in range(first, min(first + self.array, self.samples))
+            ]
+            reading = readings[0] if self.array == 1 else _array(readings)
+            sequence, time_ms = reading.sequence, reading.time_ms
             yield reading
             if chance.random() < self.dose.repeats:
                 yield replace(reading, kind="repeat")
@@ -189,6 +240,38 @@ def schedules(
             )
         )
     return result
+
+
+HISTORY_ARRAY = 120
+"""Readings of a message of a history."""
+
+
+def histories(
+    things: Sequence[tuple[Thing, DeviceTypeSpec]], *, seed: int, end_ms: int, dose: Dose
+) -> list[ThingSchedule]:
+    """Plan the history of each thing until `end_ms`, of a week in which it is learned and a day with a fault."""
+    bursts_ms = BURSTS_S * 1000
+    first_ms = end_ms - HISTORY_SAMPLES // BURST * bursts_ms
+    return [
+        ThingSchedule(
+            thing=thing,
+            device_type=device_type,
+            seed=seed,
+            first_ms=first_ms - first_ms % 60_000,
+            interval_ms=round(device_type.sample_interval_s * 1000),
+            samples=HISTORY_SAMPLES,
+            injection=plan_fault(device_type, rng=_rng(seed, thing.name, "fault"), kind=kind) if kind else None,
+            dose=dose,
+            array=HISTORY_ARRAY,
+            bursts_ms=bursts_ms,
+        )
+        for (thing, device_type), kind in zip(things, cycle(FAULTS), strict=False)
+    ]
+
+
+def _array(readings: Sequence[Message]) -> Message:
+    payload = b"[" + b",".join(reading.payload for reading in readings) + b"]"
+    return replace(readings[0], payload=payload, rest=tuple(readings[1:]))
 
 
 def _reading(thing: Thing, time_ms: int, sequence: int, metrics: Mapping[str, float]) -> Message:
@@ -385,20 +468,21 @@ class TruthFile:
             if not is_accepted:
                 self.refused[message.thing.name] += 1
                 return
-            self.accepted[message.kind] += 1
+            self.accepted[message.kind] += 1 + len(message.rest)
             self.things.add(message.thing.name)
-            self._write(
-                {
-                    "line": message.kind,
-                    "thing": message.thing.name,
-                    "facility": message.thing.facility,
-                    "device_type": message.thing.device_type,
-                    "time": message.time_ms,
-                    "sequence": message.sequence,
-                    "metrics": message.metrics,
-                    "poison": message.poison,
-                }
-            )
+            for each in (message, *message.rest):
+                self._write(
+                    {
+                        "line": each.kind,
+                        "thing": each.thing.name,
+                        "facility": each.thing.facility,
+                        "device_type": each.thing.device_type,
+                        "time": each.time_ms,
+                        "sequence": each.sequence,
+                        "metrics": each.metrics,
+                        "poison": each.poison,
+                    }
+                )
 
     def close(self) -> None:
         """Flush and close the file. Raises OSError, with its path, where not all of it could be written."""
@@ -431,7 +515,10 @@ _ANSWER_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationRequest:
-    """A request to simulate; `rate` is messages a second (None: each thing at its own sample interval)."""
+    """A request to simulate; `rate` is messages a second (None: each thing at its own sample interval).
+
+    Of a demo's things, some send a `history`, and those that are left run `live`.
+    """
 
     facilities: tuple[FacilitySpec, ...]
     things: int | None
@@ -444,6 +531,23 @@ class SimulationRequest:
     columns: Mapping[str, str]
     truth: Path
     now_ms: int
+    part: Literal["all", "history", "live"] = "all"
+
+    def choose(self, project: Project) -> list[tuple[Thing, DeviceTypeSpec]]:
+        """Choose the things that publish, with their types as they play them.
+
+        Those of a history have its metrics only; what runs live has no reading older than is accepted.
+        """
+        chosen = choose_things(project, self.facilities, self.things)
+        if self.part == "all":
+            return chosen
+        learned = choose_histories(chosen)
+        names = {thing.name for thing, _ in learned}
+        if self.part == "history":
+            return learned
+        live = [each for each in chosen if each[0].name not in names]
+        most_s = HISTORY_S / share_of(self.rate or 0, self.duration_s, max(1, len(live)))
+        return [(thing, replace(each, sample_interval_s=min(each.sample_interval_s, most_s))) for thing, each in live]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -483,7 +587,7 @@ def run_request(
         RequestError: A column is for a metric that no device type has.
         EnvironmentFault: No thing can publish, or the broker stops answering.
     """
-    chosen = choose_things(project, request.facilities, request.things)
+    chosen = request.choose(project)
     if not chosen:
         raise OutcomeError("the chosen facilities have no things", hint="see `things:` in fleet.yaml")
     metrics = {metric.name for _, device_type in chosen for metric in device_type.metrics}
@@ -590,8 +694,10 @@ def _publish(
     on_progress: Callable[[int, int], None],
 ) -> None:
     total = sum(schedule.samples for schedule in schedules)
-    for sent, message in enumerate(_in_time(schedules, request.duration_s), start=1):
+    sent = 0
+    for message in _in_time(schedules, request.duration_s):
         devices[message.thing.name].publish(topic_of(message), message)
+        sent += 1 + len(message.rest)
         on_progress(sent, total)
 
 
@@ -637,6 +743,8 @@ def share_of(rate: float, duration_s: float, things: int) -> int:
 
 def _plan(request: SimulationRequest, chosen: list[tuple[Thing, DeviceTypeSpec]]) -> list[ThingSchedule]:
     """Plan each thing's messages; with a rate, each sends its share of it, at the pace of its own clock."""
+    if request.part == "history":
+        return histories(chosen, seed=request.seed, end_ms=request.now_ms, dose=request.dose)
     rate = request.rate
 
     def samples(device_type: DeviceTypeSpec) -> int:

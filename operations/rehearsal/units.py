@@ -8,19 +8,22 @@ them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 
 from fleet_iot.generator.cost.measured import TOO_SHORT, Comparison, Run, compare, margins_of, units_of_run
 from fleet_iot.generator.cost.terms import TERMS
 from fleet_iot.generator.manifest.load import read_manifest
+from fleet_iot.generator.manifest.models import FleetManifest
 from fleet_iot.generator.manifest.rates import expected_load, load_of
 from fleet_iot.generator.text import table
 from fleet_iot.lib.record.place import MANIFEST
+from fleet_iot.lib.specs import DeviceTypeSpec
 from fleet_iot.operations.local.aws import Count
 from fleet_iot.operations.local.event_source import Redelivery
 from fleet_iot.operations.project import Project
-from fleet_iot.operations.rehearsal.simulator import SimulationRequest, choose_things, share_of
+from fleet_iot.operations.rehearsal.signals import BURST, HISTORY_S, HISTORY_SAMPLES
+from fleet_iot.operations.rehearsal.simulator import HISTORY_ARRAY, SimulationRequest, share_of
 from fleet_iot.sensor_processor.planning.lane import lane_of
 
 OF_THE_DEMO: Mapping[tuple[str, str], str] = {
@@ -127,12 +130,20 @@ def run_of(
         anomalies: Anomalies that were put into the readings.
     """
     manifest = read_manifest(project.root / MANIFEST, name=MANIFEST, environment=project.environment)
-    things = [thing for thing, _ in choose_things(project, simulation.facilities, simulation.things)]
+    chosen = simulation.choose(project)
+    things = [thing for thing, _ in chosen]
     lanes = expected_load(manifest).lanes
     forgotten = sum(map(redelivery.forgets, range(invocations)))
+    is_history = simulation.part == "history"
     return Run(
-        load=load_of(manifest, [(thing.facility, thing.device_type, 1) for thing in things]),
-        samples=share_of(rate, simulation.duration_s, len(things)),
+        load=load_of(
+            _as_sent(manifest, [type_ for _, type_ in chosen]),
+            [(thing.facility, thing.device_type, 1) for thing in things],
+        ),
+        samples=HISTORY_SAMPLES if is_history else share_of(rate, simulation.duration_s, len(things)),
+        array=HISTORY_ARRAY if is_history else 1,
+        bursts=HISTORY_SAMPLES // BURST if is_history else 0,
+        bursts_s=HISTORY_S if is_history else 0,
         ends_ms=simulation.now_ms,
         wall_s=wall_s,
         batches=invocations - forgotten,
@@ -146,8 +157,28 @@ def run_of(
     )
 
 
+def _as_sent(manifest: FleetManifest, device_types: Iterable[DeviceTypeSpec]) -> FleetManifest:
+    """Return the manifest with device types as they are played: their intervals, and some of the metrics."""
+    return manifest.model_copy(
+        update={
+            "device_types": manifest.device_types
+            | {
+                each.id: manifest.device_types[each.id].model_copy(
+                    update={
+                        "sample_interval_s": each.sample_interval_s,
+                        "metrics": {
+                            metric.name: manifest.device_types[each.id].metrics[metric.name] for metric in each.metrics
+                        },
+                    }
+                )
+                for each in device_types
+            }
+        }
+    )
+
+
 def compare_units(
-    run: Run,
+    runs: Sequence[Run],
     before: Iterable[Count],
     after: Iterable[Count],
     *,
@@ -155,9 +186,10 @@ def compare_units(
     duration_s: float,
     redelivery: Redelivery,
 ) -> tuple[Comparison, ...]:
-    """Compare what was predicted with what was counted between two moments.
+    """Compare what was predicted of runs with what was counted between two moments.
 
     Args:
+        runs: One after the other, the devices of the last of which publish for `duration_s`.
         before: Counts of the emulator when the run began.
         after: Counts when everything was processed.
         revised_units: Write units of minutes, hours and days after the first revision of each.
@@ -173,20 +205,22 @@ def compare_units(
     measured["write_units"] -= revised_units
     measured["item_writes"] -= revised_units
     measured["revised_units"] = revised_units
-    measured["invocations"] = run.batches + run.redelivered
-    windows = duration_s / run.load.window_s + 1
+    measured["invocations"] = sum(run.batches + run.redelivered for run in runs)
+    live = runs[-1]
+    windows = duration_s / live.load.window_s + 1
     ordinals = (ordinal for ordinal in count() if not redelivery.forgets(ordinal))
-    expected = units_of_run(run) | {
-        "invocations": next(n for i, n in enumerate(ordinals, 1) if i >= windows) + 1.0,
-        "revised_units": 0.0,
-        "plant_reads": 0.0,
-    }
+    expected: Counter[str] = Counter()
+    margins: Counter[str] = Counter()
+    for run in runs:
+        expected.update(units_of_run(run))
+        margins.update(margins_of(run))
+    expected["invocations"] = next(n for i, n in enumerate(ordinals, 1) if i >= windows) + 1
+    expected["revised_units"] = 0
+    expected["plant_reads"] = 0
     expected["plant_writes"] = expected["notifications"]
     order = list(_NAMES)
     return tuple(
-        sorted(
-            compare(expected, measured, margins=margins_of(run), why_not=SHOWN), key=lambda each: order.index(each.unit)
-        )
+        sorted(compare(expected, measured, margins=margins, why_not=SHOWN), key=lambda each: order.index(each.unit))
     )
 
 

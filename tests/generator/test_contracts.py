@@ -113,7 +113,12 @@ def test_manifest_points_editors_to_the_schema() -> None:
 def test_every_part_of_the_schema_has_its_keys_for_hints() -> None:
     """A model that joins the manifest is known to the did-you-mean, too."""
     paths = [(), ("stream",), ("stream", "start_capacity"), ("processor",), ("device_types", "x")]
-    paths += [("device_types", "x", "metrics", "y"), ("facilities", "x"), ("facilities", "x", "things", "y")]
+    paths += [
+        ("device_types", "x", "running"),
+        ("device_types", "x", "metrics", "y"),
+        ("facilities", "x"),
+        ("facilities", "x", "things", "y"),
+    ]
     paths += [("defaults",), ("facilities", "x", "contact"), ("facilities", "x", "lines", "y")]
     paths += [("facilities", "x", "things", "y", "names", "z")]
     paths += [("audit",), ("history",), ("observability",), ("observability", "alarms"), ("facilities", "x", "alarms")]

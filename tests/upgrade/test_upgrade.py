@@ -130,7 +130,9 @@ def test_every_command_says_first_that_the_record_is_stale(tmp_path: Path) -> No
     assert found.files("**/*") == before
     plan = json.loads(found.fleet("plan", "--json"))
     assert {change["impact"] for change in plan["changes"]} == {"safe"}
-    assert not plan["calls"]
+    assert {"PutMetricAlarm", "UpdateFunctionCode"} == {call["api"] for call in plan["calls"]}, (
+        "detectors and their alarm"
+    )
 
 
 def test_names_policies_and_identities_stay(project: Project) -> None:

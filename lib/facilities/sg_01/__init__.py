@@ -38,10 +38,10 @@ FACILITY = FacilitySpec(
         ),
     ),
     alarms=FacilityAlarmsSpec(
-        quarantine_percent=5.0,
+        quarantine_percent=3.0,
         rule_failures=1,
         device_silence_intervals=5,
-        anomalies_per_hour=30,
+        anomalies_per_hour=5,
     ),
     groups=(
         ThingGroupSpec(

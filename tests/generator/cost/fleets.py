@@ -11,10 +11,17 @@ ADAPTIVE = ("temperature", "vibration", "pressure")
 
 
 def manifest(
-    devices: int, *, interval: float = 10, plants: int = 1, types: int = 1, region: str = "us-east-1", **more: Any
+    devices: int,
+    *,
+    interval: float = 10,
+    plants: int = 1,
+    types: int = 1,
+    region: str = "us-east-1",
+    detector: str = "machine",
+    **more: Any,
 ) -> FleetManifest:
     """A fleet with as many devices of each type in each plant, four metrics each."""
-    metrics: dict[str, Any] = {name: {"unit": "x", "max": 1} for name in ADAPTIVE}
+    metrics: dict[str, Any] = {name: {"unit": "x", "max": 1, "detector": detector} for name in ADAPTIVE}
     metrics["cycle_count"] = {"unit": "x", "min": 0, "detector": "limits"}
     device_type = {"description": "Machine", "sample_interval_s": interval, "metrics": metrics}
     names = [f"type-{number}" for number in range(types)]

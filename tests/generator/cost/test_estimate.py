@@ -59,7 +59,7 @@ def test_levers_are_ranked_by_what_they_save() -> None:
 
 def test_slow_devices_have_fewer_anomalies() -> None:
     """No more than one in ten readings, and the interval is not doubled beyond what a manifest may say."""
-    found = estimate(manifest(1_000, interval=86_400))
+    found = estimate(manifest(1_000, interval=86_400, detector="context"))
     units = {line.term.price: line.units for line in found.lines}
     assert units["iot.message"] / 10 * 2 == pytest.approx(units["sns.request"])
     assert "interval" not in {lever.name for lever in found.levers}

@@ -19,11 +19,12 @@ RECORD = 341 + 188
 
 MINUTES, ROLLUPS, METADATA = 1000 / 60, 1000 / 3600 + 1000 / 86_400, 1000 / 900
 POINTERS = 0.8 * 1.25
-ANOMALIES = 1000 * 20 / 86_400
+ANOMALIES = 1000 * 2 / 30 / 86_400
+"""The budget of a month, and as many true ones."""
 READS = 0.8 + 4 / 60
 KMS = 12 * MONTH / 300 + 150_000
 MINUTE, HOUR = 105 + 4 * 79 + 39 + 6 * 13, 105 + 4 * 114 + 39
-STATE = 300 + 3 * 480 + MINUTE
+STATE = 300 + 3 * 1_000 + MINUTE
 TABLES = (
     MINUTES * 90 * 86_400 * (MINUTE + 100)
     + (1000 / 3600 * 400 + 1000 / 86_400 * 3650) * 86_400 * (HOUR + 100)

@@ -78,9 +78,10 @@ def arithmetic() -> str:
         ("a reading", f"{load.writes:.2f} / {load.readings:g} = {load.writes / load.readings:.3f} write units"),
         (
             "anomalies",
-            f"{load.devices:,} devices x 20 a day x 3 units / 86,400 s = {3 * load.events:.2f} units a second",
+            f"{load.devices:,} devices x {group.events_a_month:g} a month x 3 units / 2,592,000 s = "
+            f"{3 * load.events:.4f} units a second",
         ),
-        ("writes", f"({load.writes:.2f} + {3 * load.events:.2f}) x {month} s: {priced('dynamodb.write_unit')} USD"),
+        ("writes", f"({load.writes:.2f} + {3 * load.events:.4f}) x {month} s: {priced('dynamodb.write_unit')} USD"),
         ("storage", f"after {fleet.history.minute_days} days of minutes: {priced('dynamodb.gb_month')} USD"),
         ("puts", f"1 raw object and 1 state a batch: {priced('s3.put')} USD"),
         ("gets", f"3 other environments, and the compaction: {priced('s3.get')} USD"),

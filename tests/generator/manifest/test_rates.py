@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import json
 from dataclasses import replace
+from math import exp, lgamma, log
+from typing import Any
 
 import pytest
 
 from fleet_iot.generator.cost import terms
 from fleet_iot.generator.cost.measured import PER_READING, TOO_SHORT, Run, compare, units_a_reading, units_of_run
 from fleet_iot.generator.manifest import rates
+from fleet_iot.generator.manifest.models import facility_alarms
 from fleet_iot.generator.manifest.rates import expected_load
 from fleet_iot.lib.shared.context import RETENTIONS
 from fleet_iot.sensor_processor.ingest.log import FACILITY_METRICS, METRICS, metric_line
@@ -23,6 +26,28 @@ metadata every five minutes: docs/scale.md."""
 
 BARS = {1: (0.06, 0.01), 10: (0.3, 0.03), 60: (1.5, 0.2)}
 """The most that a reading may cost: write units, read units."""
+
+
+@pytest.mark.parametrize(
+    ("devices", "more", "expected"),
+    [
+        (1, {}, 5),
+        (139, {}, 5),
+        (10_000, {}, 31),
+        (1_000_000, {}, 1_530),
+        (139, {"detector": "context"}, 20),
+        (139, {"detector": "limits"}, 5),
+        (10_000, {"observability": {"alarms": {"anomalies_per_hour": 7}}}, 7),
+    ],
+)
+def test_the_alarm_of_anomalies_follows_from_the_budgets(devices: int, more: dict[str, Any], expected: int) -> None:
+    """A plant that keeps its budgets raises it less than once a year; a number in the manifest is taken as it is."""
+    fleet = manifest(devices, **more)
+    found = facility_alarms(fleet, fleet.facilities["pl-000"]).anomalies_per_hour
+    assert expected == found
+    mean = devices / 720
+    tail = 1 - sum(exp(n * log(mean) - mean - lgamma(n + 1)) for n in range(found))
+    assert tail < 1 / 8_766 or more
 
 
 @pytest.mark.parametrize(("interval", "expected"), LANE_LOG.items())

@@ -24,7 +24,9 @@ ARGUMENTS = {
     "anomalies ack": [THING, "anomaly#x"],
     "anomalies list": [],
     "anomalies report": [],
+    "anomalies shelve": [THING, "--for", "8h", "--note", "x"],
     "anomalies show": [THING, "anomaly#x"],
+    "anomalies unshelve": [THING],
     "archive compact": [],
     "bundle": ["--facility", "sg-01"],
     "certificates": [],
@@ -158,6 +160,9 @@ def test_an_account_without_anomalies_is_read(monkeypatch: pytest.MonkeyPatch) -
 
         def paginate(self, **_: Any) -> Any:
             return [{"Items": []}]
+
+        def get_item(self, **_: Any) -> Any:
+            return {}
 
     account = stub_account(monkeypatch, OWN, dynamodb=Table())
     monkeypatch.setenv("FLEET_ACCOUNT_ID", OWN)

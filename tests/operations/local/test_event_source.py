@@ -184,6 +184,18 @@ def test_a_forgotten_answer_gives_the_same_batch_again() -> None:
     assert (source.counts.redelivered, source.counts.done, source.counts.discarded) == (3, 3, 0)
 
 
+def test_no_answer_is_lost_while_it_is_calm() -> None:
+    """The first answer after that is lost, as it is the first one that counts."""
+    source = EventSource(SourceSettings(batch_size=3, window_s=0.0), redelivery=Redelivery(probability=0.5))
+    source.receive(records(6), now=0.0)
+    assert isinstance(source.next_action(now=0.0), Invoke)
+    source.answered(None, now=0.0, is_calm=True)
+    assert (source.counts.redelivered, source.counts.done) == (0, 3)
+    assert isinstance(source.next_action(now=0.0), Invoke)
+    source.answered(None, now=0.0)
+    assert (source.counts.redelivered, source.counts.done) == (3, 3)
+
+
 def test_redelivery_depends_on_the_seed_alone() -> None:
     """The same seed forgets the same answers, another seed others, none without a probability."""
     chosen = [[Redelivery(probability=0.5, seed=seed).forgets(n) for n in range(40)] for seed in (1, 1, 2)]

@@ -27,6 +27,7 @@ def truth(*, readings: int = 3) -> Truth:
         "line": "anomaly",
         "thing": "a-dev",
         "metric": "temperature",
+        "detector": "context",
         "within_limits": True,
         "first_ms": START + 1_000,
         "last_ms": START + 1_000,
@@ -50,7 +51,7 @@ def archive(*sequences: int) -> Counter[tuple[str, int, int]]:
 
 
 def found(*, metric: str = "temperature", at_s: int = 1) -> AnomalyItem:
-    return AnomalyItem(thing="a-dev", metric=metric, detector="context", time_ms=START + at_s * 1_000)
+    return AnomalyItem(thing="a-dev", metric=metric, detector="context", began_ms=START + at_s * 1_000)
 
 
 def verdict(**given: Any) -> Difference:
@@ -66,10 +67,17 @@ CLEAN = Difference(
     anomalies_within_limits=1,
     anomalies_detected=1,
     anomalies_false=0,
+    former_injected=1,
+    former_detected=1,
+    former_false=0,
+    faults_injected=0,
+    faults_detected=0,
+    found_after_min=(),
 )
+MISSED = {"anomalies_detected": 0, "anomalies_false": 1, "former_detected": 0, "former_false": 1}
 
 
-def changed(**given: int) -> dict[str, int]:
+def changed(**given: int) -> dict[str, Any]:
     return asdict(CLEAN) | given
 
 
@@ -121,8 +129,8 @@ def test_a_reading_in_the_archive_that_nobody_sent_is_surplus() -> None:
 
 def test_an_anomaly_elsewhere_is_false_and_the_injected_one_missed() -> None:
     """Another metric, or a time past the grace, does not count as the injected anomaly."""
-    assert changed(anomalies_detected=0, anomalies_false=1) == asdict(verdict(anomalies=[found(metric="pressure")]))
-    assert changed(anomalies_detected=0, anomalies_false=1) == asdict(verdict(anomalies=[found(at_s=14)]))
+    assert changed(**MISSED) == asdict(verdict(anomalies=[found(metric="pressure")]))
+    assert changed(**MISSED) == asdict(verdict(anomalies=[found(at_s=14)]))
 
 
 def test_two_reports_of_one_anomaly_are_one_detection() -> None:

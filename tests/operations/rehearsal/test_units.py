@@ -39,17 +39,17 @@ CALM = Redelivery()
 
 def counts(factor: float = 1.0) -> list[Count]:
     """The counts of a run as it was predicted, times a factor."""
-    found = compare_units(RUN, [], [], revised_units=0, duration_s=20, redelivery=CALM)
+    found = compare_units([RUN], [], [], revised_units=0, duration_s=20, redelivery=CALM)
     return [Count("role", each.unit, "X", factor * each.expected) for each in found]
 
 
 def _counts_of(run: Run) -> list[Count]:
-    found = compare_units(run, [], [], revised_units=0, duration_s=60, redelivery=CALM)
+    found = compare_units([run], [], [], revised_units=0, duration_s=60, redelivery=CALM)
     return [Count("role", each.unit, "X", each.expected) for each in found]
 
 
 def _off(run: Run, counted: list[Count]) -> list[str]:
-    found = compare_units(run, [], counted, revised_units=0, duration_s=60, redelivery=CALM)
+    found = compare_units([run], [], counted, revised_units=0, duration_s=60, redelivery=CALM)
     return [each.unit for each in found if each.is_off]
 
 
@@ -62,7 +62,7 @@ def test_every_term_is_compared_or_said_to_be_missing() -> None:
     """No line of `fleet cost` is left out silently."""
     assert {term.price for term in TERMS} == COMPARED.keys() | NOT_SHOWN.keys()
     assert not COMPARED.keys() & NOT_SHOWN.keys()
-    text = as_table(compare_units(RUN, [], counts(), revised_units=0, duration_s=20, redelivery=CALM))
+    text = as_table(compare_units([RUN], [], counts(), revised_units=0, duration_s=20, redelivery=CALM))
     for term in TERMS:
         assert term.service in text and term.what in text
     assert all(unit in text for unit in (*COMPARED.values(), *SHOWN))
@@ -73,12 +73,12 @@ def test_counts_are_those_between_two_moments() -> None:
     earlier = [Count("role-else", "s3_puts", "PUT raw", 1_000), Count("role", "write_units", "PutItem", 7)]
     assert not [
         each
-        for each in compare_units(RUN, earlier, earlier + counts(), revised_units=0, duration_s=20, redelivery=CALM)
+        for each in compare_units([RUN], earlier, earlier + counts(), revised_units=0, duration_s=20, redelivery=CALM)
         if each.is_off
     ]
     off = [
         each.unit
-        for each in compare_units(RUN, [], counts(1.2), revised_units=0, duration_s=20, redelivery=CALM)
+        for each in compare_units([RUN], [], counts(1.2), revised_units=0, duration_s=20, redelivery=CALM)
         if each.is_off
     ]
     assert [
@@ -120,11 +120,11 @@ def test_a_wrong_sum_of_terms_is_off(monkeypatch: pytest.MonkeyPatch, name: str)
 
 def test_a_run_is_judged_if_it_is_long_enough() -> None:
     """The default demo is judged; one of few batches is said to be too short, unit by unit."""
-    found = compare_units(DEMO, [], _counts_of(DEMO), revised_units=0, duration_s=60, redelivery=CALM)
+    found = compare_units([DEMO], [], _counts_of(DEMO), revised_units=0, duration_s=60, redelivery=CALM)
     assert set(SHOWN) == {each.unit for each in found if each.why_not}
     assert all(each.margin <= each.tolerance * each.expected for each in found if not each.why_not)
     short = replace(DEMO, samples=10, batches=2, redelivered=0)
-    found = compare_units(short, [], [], revised_units=0, duration_s=5, redelivery=CALM)
+    found = compare_units([short], [], [], revised_units=0, duration_s=5, redelivery=CALM)
     assert {"read_units", "s3_puts", "pointer_writes"} <= {each.unit for each in found if each.why_not == TOO_SHORT}
     assert "too short to judge" in as_table(found)
 
@@ -137,7 +137,7 @@ def test_writes_are_compared_by_table_too() -> None:
         Count("role", "write_units", "UpdateItem device", 50),
         Count("role", "write_units", "UpdateItem lane", 110),
     ]
-    found = compare_units(DEMO, [], counted, revised_units=100, duration_s=60, redelivery=CALM)
+    found = compare_units([DEMO], [], counted, revised_units=100, duration_s=60, redelivery=CALM)
     measured = {each.unit: each.measured for each in found}
     assert (790, 630, 50, 110) == tuple(
         measured[unit] for unit in ("write_units", "item_writes", "metadata_writes", "pointer_writes")
@@ -151,7 +151,7 @@ def test_what_the_demo_injects_is_counted_apart() -> None:
         Count("role", "s3_puts", "PUT quarantine", 100),
         Count("role", "write_units", "BatchWriteItem device bucket", 900),
     ]
-    found = compare_units(RUN, [], counts() + injected, revised_units=900, duration_s=20, redelivery=CALM)
+    found = compare_units([RUN], [], counts() + injected, revised_units=900, duration_s=20, redelivery=CALM)
     measured = {each.unit: each.measured for each in found}
     assert measured["reread_units"] >= 500 and measured["quarantine_puts"] >= 100 and measured["revised_units"] == 900
     assert not [each for each in found if each.is_off]

@@ -63,7 +63,7 @@ def test_what_is_found_is_drawn_and_listed(tmp_path: Path) -> None:
 
 
 def test_a_device_type_gives_limits_and_detectors(tmp_path: Path) -> None:
-    """With the manifest's device type the value is beyond its limit as well."""
+    """With the manifest's device type the value is beyond its limit; its machine is not known for a week yet."""
     file = write(tmp_path / "own.csv", name="oil")
     done = invoke(
         *(str(file), "--device-type", "press-monitor", "--column", "temperature=oil", "--json"),
@@ -71,8 +71,8 @@ def test_a_device_type_gives_limits_and_detectors(tmp_path: Path) -> None:
         folder=SAMPLE,
     )
 
-    anomalies = json.loads(done.output)["anomalies"]
-    assert [("limits", 500), ("context", 500)] == [(each["detector"], each["place"]) for each in anomalies]
+    anomalies = json.loads(done.stdout)["anomalies"]
+    assert [("limits", 500)] == [(each["detector"], each["place"]) for each in anomalies]
     assert "temperature 97.5 celsius is above its limit of 95" == anomalies[0]["reason"]
 
 

@@ -115,7 +115,7 @@ def test_labels_are_counted_by_plant_type_and_period_without_a_scan(client: Any)
 
 
 def test_the_command_reports_one_plant(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a table and as JSON, by week; a type without the machine detector has no budget."""
+    """As a table and as JSON, by week, beside the budget of the record."""
     stub_local_aws(monkeypatch, dynamodb=client)
     options = ("anomalies", "report", "--facility", "sg-01", "--by", "week", "--since", "2026-11-01")
     done, machine = (CliRunner().invoke(main, [*options, *more]) for more in ((), ("--json",)))
@@ -123,7 +123,7 @@ def test_the_command_reports_one_plant(client: Any, monkeypatch: pytest.MonkeyPa
     assert 0 == done.exit_code == machine.exit_code, done.output
     rows = [line.split() for line in done.output.splitlines() if line.startswith("sg-01")]
     assert ["2026-W44", "2026-W45", "2026-W46", "2026-W47", "2026-W48"] == [row[2] for row in rows]
-    assert ["5", "5", "0", "5", "0", "0", "of", "5", "true", "(0", "to", "35", "%)", "-", "-"] == rows[2][3:]
+    assert ["5", "5", "0", "5", "0", "0", "of", "5", "true", "(0", "to", "35", "%)", "4.29", "1"] == rows[2][3:]
     lines = json.loads(machine.output)["lines"]
     assert [None, 0.0, 1.0] == [line["precision"] and line["precision"][0] for line in lines if line["notified"]]
 

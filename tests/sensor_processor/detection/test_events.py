@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -207,6 +210,7 @@ LATER = (START + 500 * STEP_MS, 500)
 CHANGES = {
     "removed": ({"flow": metric(name="flow")}, ["limits", "context"], "temperature is no longer in the manifest"),
     "detector": ({"temperature": metric(detector="rate")}, ["context"], "has another detector now, rate"),
+    "machine": ({"temperature": metric(detector="machine")}, ["context"], "has another detector now, machine"),
     "group": ({"temperature": metric(detector="baseline")}, ["context"], "has another detector now, baseline"),
     "unit": ({"temperature": metric(unit="fahrenheit", detector="context")}, ["limits", "context"],
              "is measured in fahrenheit now"),
@@ -230,6 +234,18 @@ def test_an_event_that_nothing_watches_any_more_ends(
     assert all(words in finding.reason and finding.unit == "celsius" for finding in ends)
     again = list(detectors.learn((LATER[0] + 1, 501), {"flow": 1.0}, metrics=metrics))
     assert [] == [finding for finding in again if finding.kind == END]
+
+
+def test_a_state_of_version_0_3_0_goes_on_with_a_machine() -> None:
+    """Its limits go on at its newest reading, its context is left behind, and the machine is learned from there."""
+    (item,) = json.loads((Path(__file__).parents[1] / "version_0_3_0.json").read_text())["table-devices-dev"]
+    metrics = {"temperature": metric(detector="machine")}
+    detectors = unpack_detectors(base64.b64decode(item["detectors"]["B"]), metrics=metrics)
+    time, sequence = detectors.newest
+    assert (1_795_445_343_000, 19) == (time, sequence)
+    (breach,) = detectors.learn((time + 1_000, 20), {"temperature": 96.0}, metrics=metrics)
+    assert ("limits", {"temperature"}) == (breach.detector, set(unpack_device(detectors.pack()).metrics))
+    assert unpack_detectors(detectors.pack(), metrics=metrics).pack() == detectors.pack()
 
 
 def test_an_event_of_a_group_ends_when_a_metric_joins_it() -> None:

@@ -26,10 +26,10 @@ FACILITY = FacilitySpec(
     tags={},
     lines=(),
     alarms=FacilityAlarmsSpec(
-        quarantine_percent=5.0,
+        quarantine_percent=3.0,
         rule_failures=1,
         device_silence_intervals=60,
-        anomalies_per_hour=30,
+        anomalies_per_hour=5,
     ),
     groups=(
         ThingGroupSpec(
