@@ -30,11 +30,12 @@ RATES = {
     "s3_error": 0.025,
     "s3_timeout_after_commit": 0.025,
     "hot": 0.003,
-    "crash_before_publish": 0.10,
-    "crash_after_publish": 0.05,
-    "sns_error": 0.05,
-    "sns_refused": 0.05,
-    "sns_answer_lost": 0.05,
+    # Floods leave few publications, so that many of them must fail.
+    "crash_before_publish": 0.25,
+    "crash_after_publish": 0.35,
+    "sns_error": 0.15,
+    "sns_refused": 0.15,
+    "sns_answer_lost": 0.15,
 }
 """Of messages, calls, windows or invocations, whichever the fault is about."""
 
