@@ -71,7 +71,7 @@ def add_alarms_options(parser: argparse.ArgumentParser) -> None:
         "--factory",
         type=alarms.factory_named,
         metavar="MODULE:CALLABLE",
-        help="alarms: makes the detectors of a device (benchmarks.alarms:ContextDefaults)",
+        help="alarms: makes the detectors of a device (the machine detector)",
     )
     parser.add_argument(
         "--budgets",

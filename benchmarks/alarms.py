@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, Protocol
 from benchmarks.machines import DAY, HOUR, MACHINES, MINUTE, NOISE, START, WAYS, Fault, State, Trouble, Way
 from benchmarks.picture import trade_off
 from benchmarks.result import Result, peak_memory_mb
-from fleet_iot.sensor_processor.detection import DeviceDetectors
+from fleet_iot.sensor_processor.detection import DeviceDetectors, machine
 from fleet_iot.sensor_processor.ingest.catalogue import Metric
 
 DAYS = 30
@@ -347,7 +347,7 @@ def run(
     regime: Sequence[str] = (),
     days: int = DAYS,
     first_seed: int = 1,
-    factory: Factory = ContextDefaults,
+    factory: Factory = machine,
     budgets: Sequence[float] = BUDGETS,
     picture: Path | None = None,
 ) -> Result:

@@ -24,15 +24,15 @@ CATALOGUE = {
     "device_types": {
         "press-monitor": {
             "metrics": {
-                "temperature": {"unit": "celsius", "min": -10, "max": 95, "detector": "context"},
-                "vibration": {"unit": "mm/s", "max": 11.2, "detector": "context"},
-                "pressure": {"unit": "bar", "min": 0, "max": 315, "detector": "context"},
+                "temperature": {"unit": "celsius", "min": -10, "max": 95, "detector": "machine"},
+                "vibration": {"unit": "mm/s", "max": 11.2, "detector": "machine"},
+                "pressure": {"unit": "bar", "min": 0, "max": 315, "detector": "machine"},
                 "cycle_count": {"unit": "cycles", "min": 0, "detector": "limits"},
             }
         }
     },
 }
-"""A device type with three metrics that have the context detector, all with limits."""
+"""A device type with three metrics that have the machine detector, all with limits."""
 
 
 def rounds_of(records: int, devices: int) -> int:

@@ -21,7 +21,7 @@ def machine(seed: int) -> Series:
     dice = random.Random(seed)
     values = [60 + 5 * math.sin(row / 45) + dice.gauss(0, 0.6) for row in range(ROWS)]
     values[FAULT : FAULT + 60] = [value + 15 for value in values[FAULT : FAULT + 60]]
-    return Series(values=values, windows=[(FAULT - 100, FAULT + 200)])
+    return Series(values=values, times=range(len(values)), windows=[(FAULT - 100, FAULT + 200)])
 
 
 def run_of_pump(seed: int) -> tuple[list[list[float]], list[bool]]:
