@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
 from fleet_iot.lib.specs import DeviceTypeSpec
-from fleet_iot.sensor_processor.detection import BEGIN, END, LEARN_DAYS, DeviceDetectors, Finding
+from fleet_iot.sensor_processor.detection import BEGIN, END, LEARN_DAYS, MACHINE, DeviceDetectors, Finding
 from fleet_iot.sensor_processor.ingest.catalogue import DETECTORS, Metric
 
 TIMES = ("time", "timestamp", "datetime", "date")
@@ -132,7 +132,8 @@ def parse_time(where: str, text: str) -> int:
 
 
 DETECTOR_NAMES = tuple(sorted(DETECTORS))
-DEFAULT = "context"
+FEWEST_DAYS = 8.0
+"""Days of a history without a device type from which the machine detector is tried, which learns for seven."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +179,15 @@ class Run:
 
 
 def metrics_for(history: History, device_type: DeviceTypeSpec | None, *, detector: str | None) -> dict[str, Metric]:
-    """Return the history's metrics: those that the device type declares, or without one all, without limits."""
+    """Return the history's metrics: those that the device type declares, or without one all, without limits.
+
+    Without a device type and a detector, that of a new manifest is tried, or `context` where it could only learn.
+    """
     if device_type is None:
+        days = (history.times[-1] - history.times[0]) / 86_400_000 if history.times else 0.0
+        usual = detector or (MACHINE if days >= FEWEST_DAYS else "context")
         return {
-            name: Metric(name=name, unit="", minimum=None, maximum=None, detector=detector or DEFAULT)
-            for name in history.metrics
+            name: Metric(name=name, unit="", minimum=None, maximum=None, detector=usual) for name in history.metrics
         }
     return {
         metric.name: Metric(**asdict(metric) | ({"detector": detector} if detector else {}))
