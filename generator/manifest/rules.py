@@ -119,7 +119,7 @@ def correlated_metrics(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic
 
 
 def running_signal(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
-    """The metric that says when a machine runs is one that `detector: machine` watches."""
+    """The metric that says when a machine runs is one that `detector: machine` watches, and runs within its limits."""
     for type_id, device_type in manifest.device_types.items():
         running = device_type.running
         if running is None:
@@ -131,6 +131,31 @@ def running_signal(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
                 path=("device_types", type_id, "running", "metric"),
                 message=f"`{running.metric}` is no metric of `{type_id}` with `detector: machine`",
                 hint=f"{known}, or remove `running`: what the machine does is inferred then",
+            )
+            continue
+        metric = device_type.metrics[running.metric]
+        least, most = metric.min, metric.max
+        if (least is not None and running.above < least) or (most is not None and running.above >= most):
+            span = " to ".join("" if limit is None else f"{limit:g}" for limit in (least, most)).strip()
+            yield Diagnostic(
+                path=("device_types", type_id, "running", "above"),
+                message=f"{running.above:g} is not within the limits of `{running.metric}`, {span}",
+                hint="choose a value that it is below while the machine stands, and above while it runs",
+            )
+
+
+MACHINE_INTERVAL_S = 3_600.0
+
+
+def machine_interval(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
+    """A metric with the detector machine has a reading an hour at least."""
+    for type_id, device_type in manifest.device_types.items():
+        watched = [name for name, metric in device_type.metrics.items() if metric.detector == "machine"]
+        if watched and float(device_type.sample_interval_s) > MACHINE_INTERVAL_S:
+            yield Diagnostic(
+                path=("device_types", type_id, "sample_interval_s"),
+                message=f"`detector: machine`, the default, needs a reading an hour, for {', '.join(watched)}",
+                hint="give these metrics `detector: context` or `limits`, or readings more often",
             )
 
 
@@ -666,6 +691,7 @@ RULES: tuple[Rule, ...] = (
     metric_limits,
     correlated_metrics,
     running_signal,
+    machine_interval,
     known_region,
     known_timezones,
     registration_size,

@@ -459,3 +459,28 @@ def test_a_metric_that_leaves_is_forgotten_and_the_others_go_on() -> None:
         ]
     assert [("power", BEGIN), ("power", END), ("temperature", BEGIN)] == [(each.metric, each.kind) for _, each in told]
     assert "no longer in the manifest" in told[1][1].reason
+
+
+def test_a_sensor_that_stays_stuck_is_accepted_and_does_not_blind_the_others() -> None:
+    """Its event ends after half a day; the metrics that were expected from it learn without it, and are watched."""
+
+    def freeze(now: float, row: Row) -> None:
+        if now >= 9:
+            row["temperature"] = 51.3
+        if now >= 15:
+            row["power"] += 8
+
+    told = feed(machine(15.2, seed=3, change=freeze), known=3)
+    events = [(day, finding) for day, finding in told if finding.kind in (BEGIN, END)]
+    assert [("temperature", BEGIN), ("temperature", END), ("power", BEGIN)] == [(f.metric, f.kind) for _, f in events]
+    assert events[0][0] < 9.1 and events[1][0] < 9.8 and 15 <= events[2][0] < 15.02
+
+
+def test_slow_readings_keep_the_same_hours() -> None:
+    """A reading an hour makes blocks of an hour: what persists for half a day is normal, as with faster ones."""
+    rows = (
+        (time, row) for place, (time, row) in enumerate(machine(70, seed=3, change=from_day(60, "temperature", 60)))
+    )
+    told = feed((row for place, row in enumerate(rows) if place % 72 == 0))
+    assert ["temperature"] == begins(told)
+    assert 60 <= told[0][0] < 60.3 and told[1][0] < 61.5

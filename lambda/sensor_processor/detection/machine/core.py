@@ -58,19 +58,21 @@ LONG_GAP = 3
 SETTLING = 12
 """Blocks after such a gap that are not judged."""
 
-QUIET_BLOCKS = 24
-"""Blocks without a score over its threshold after which an event ends: two hours."""
+QUIET_MS, FEWEST_QUIET = 2 * HOUR_MS, 3
+"""Time without a score over its threshold after which an event ends, and the fewest blocks of it."""
 OFF = 0.7
 """Share of the threshold below which a score is quiet."""
-ACCEPT_BLOCKS = 144
-"""Blocks over a threshold after which what persists is accepted as normal: twelve hours."""
-RELEARN_BLOCKS = 576
-"""Blocks after that in which the metric is only learned: two days; those that are expected from it begin again, and are
-for twice as long."""
+ACCEPT_MS, FEWEST_ACCEPTED = 12 * HOUR_MS, 12
+"""Time over a threshold after which what persists is accepted as normal."""
+RELEARN_MS, FEWEST_RELEARNED = 2 * DAY_MS, 144
+"""Time after that in which the metric is only learned; those that are expected from it start over, for twice that."""
 
 DOUBTFUL = 2.0
 """An event whose highest score is below this many thresholds counts in the tail like any other score: it may well
 have been false, and the next one like it is not told."""
+
+MOST_TOLD = 30
+"""Events of a metric that are counted."""
 
 MOST_JOINED = 2
 """Metrics that join an event with one block and are told each; more are the machine as a whole, and told once."""
@@ -144,6 +146,7 @@ class Watch:
         "slopes",
         "steady",
         "tails",
+        "told",
         "trend",
         "unsteady",
         "untold",
@@ -162,6 +165,7 @@ class Watch:
         self.before = 0.0  # mean of the last block, for partners while this one has none
         self.shift = 0.0  # mean residual while over the threshold
         self.over_blocks = self.relearn = 0
+        self.told = 0
         self.untold = 0  # blocks for which a metric that joined a known machine advises only
         self.company = [0.0] * 4 * size  # sums with each other metric until it has partners, see `meet`
         self.peak, self.channel = 0.0, LEVEL  # of the running event
@@ -302,7 +306,7 @@ class Watch:
         if self.over > self.peak:
             self.channel = over.index(self.over)
 
-    def learn(self, time: int, watches: Sequence[Watch], *, day: float, has_tail: bool) -> None:
+    def learn(self, time: int, watches: Sequence[Watch], *, day: float, has_tail: bool, may_choose: bool) -> None:
         """Learn the block that was scored."""
         block = self.block
         if block is None:
@@ -318,7 +322,6 @@ class Watch:
                     tail.maximum = short(value)
         mine, slopes = block.changes, self.slopes
         slopes[0] = short(SLOPE_FORGET * slopes[0] + block.power)
-        may_choose = not has_tail or self.relearn > RELEARN_BLOCKS
         for place, partner in enumerate(self.partners, 1):
             other = watches[partner].block
             if (may_choose or partner == self.slope_from) and other is not None and len(other.changes) == len(mine):
@@ -338,24 +341,24 @@ class Watch:
             if partner == self.slope_from:
                 self.slope = short(both / its)
 
-    def accept(self) -> None:
-        """Accept what persists as normal: follow it, and only learn for a while."""
+    def accept(self, relearn: int) -> None:
+        """Accept what persists as normal: follow it, and only learn for `relearn` blocks."""
         if self.block is not None:
             self.observer.accept(self.shift)
         elif self.series.told_missing:
             self.series.told_missing = ACCEPTED
-        self.over_blocks, self.relearn = 0, RELEARN_BLOCKS
+        self.over_blocks, self.relearn = 0, relearn
         self.drift = self.level = self.unsteady = self.shift = 0.0
-        self.series.told_stuck = True
+        self.series.accepted_run = True
         if self.block is not None:
             self.series.widen(self.block)
 
-    def rejoin(self, partners: list[int]) -> None:
-        """Learn again what goes with partners of which one has changed for good, is gone, or is back."""
+    def rejoin(self, partners: list[int], relearn: int) -> None:
+        """Learn again, for `relearn` blocks, what goes with partners of which one changed for good, left or is back."""
         self.join(partners)
-        self.relearn = 2 * RELEARN_BLOCKS
+        self.relearn = relearn
 
-    def move(self, places: Mapping[int, int], *, size: int, has_event: bool) -> None:
+    def move(self, places: Mapping[int, int], *, size: int, has_event: bool, relearn: int) -> None:
         """Go on in a machine of `size` metrics, which have other places now, by place before; what was expected from
         metrics that are gone is learned again."""
         if not has_event:
@@ -363,7 +366,7 @@ class Watch:
         if not self.is_set:
             self.company = [0.0] * 4 * size
         if any(partner not in places for partner in self.partners):
-            self.rejoin([places[partner] for partner in self.partners if partner in places])
+            self.rejoin([places[partner] for partner in self.partners if partner in places], relearn)
             return
         self.partners = [places[partner] for partner in self.partners]
         self.slope_from = places.get(self.slope_from, -1)
@@ -386,6 +389,7 @@ class Watch:
             float(self.over_blocks),
             float(self.relearn),
             float(self.untold),
+            float(self.told),
             self.peak,
             float(self.channel),
             float(self.quiet),
@@ -405,6 +409,7 @@ class Watch:
         self.level, self.unsteady, self.moved = next(numbers), next(numbers), bool(next(numbers))
         self.before, self.shift = next(numbers), next(numbers)
         self.over_blocks, self.relearn, self.untold = int(next(numbers)), int(next(numbers)), int(next(numbers))
+        self.told = int(next(numbers))
         self.peak, self.channel, self.quiet = next(numbers), int(next(numbers)), int(next(numbers))
         for tail in self.tails:
             tail.restore(numbers)
@@ -488,6 +493,18 @@ class Machine:
         return findings
 
     @property
+    def _quiet(self) -> int:
+        return max(QUIET_MS // self._block_ms, FEWEST_QUIET)
+
+    @property
+    def _accepted(self) -> int:
+        return max(ACCEPT_MS // self._block_ms, FEWEST_ACCEPTED)
+
+    @property
+    def _relearned(self) -> int:
+        return max(RELEARN_MS // self._block_ms, FEWEST_RELEARNED)
+
+    @property
     def learned_days(self) -> float:
         """Return how many days the machine has been learned."""
         return min((self._start - self._origin) / DAY_MS, self._closed * self._block_ms / DAY_MS / LEAST_SHARE)
@@ -518,7 +535,7 @@ class Machine:
     def _close(self, time: int) -> Sequence[Finding]:
         """Judge and learn the running block; return what is to be told with a reading of `time`."""
         group = max(round(GROUP_MS / self._block_ms * max(watch.series.usual for watch in self._listed)), 1)
-        gone = [watch for watch in self._listed if watch.series.missed > ACCEPT_BLOCKS]
+        gone = [watch for watch in self._listed if watch.series.missed > self._accepted]
         blocks = [watch.series.close(group) for watch in self._listed]
         returned = [watch for watch in gone if not watch.series.missed]
         if not any(blocks):
@@ -528,7 +545,7 @@ class Machine:
             for other in self._listed:
                 is_short = other.is_set and len(other.partners) < MOST_PARTNERS
                 if other is not watch and is_short and watch.place not in other.partners:
-                    other.rejoin([*other.partners, watch.place])
+                    other.rejoin([*other.partners, watch.place], 2 * self._relearned)
         for watch, block in zip(self._listed, blocks, strict=True):
             watch.clear(block)
         if not self._settled:
@@ -591,19 +608,21 @@ class Machine:
         if watch.over >= 1.0 or (watch.quiet >= 0 and watch.over >= OFF):
             watch.over_blocks += 1
             watch.shift = short(watch.shift + (watch.observer.residual - watch.shift) / min(watch.over_blocks, 24))
-            if watch.over_blocks >= ACCEPT_BLOCKS:
-                watch.accept()
+            if watch.over_blocks >= self._accepted:
+                watch.accept(self._relearned)
                 for other in self._listed:
                     if watch.place in other.partners:
-                        other.rejoin([place for place in other.partners if self._listed[place].block is not None])
+                        partners = [place for place in other.partners if self._listed[place].block is not None]
+                        other.rejoin(partners, 2 * self._relearned)
         elif not self._hold:
-            watch.learn(at, self._listed, day=day, has_tail=has_tail)
+            may_choose = not has_tail or watch.relearn > self._relearned
+            watch.learn(at, self._listed, day=day, has_tail=has_tail, may_choose=may_choose)
 
     def _end_periods(self, days: float) -> None:
         """End the hours and days that end with this block."""
         if self._closed % SOLVE_BLOCKS == 0:
             for watch in self._listed:
-                watch.refine(may_choose=days < TAIL_DAYS or watch.relearn > RELEARN_BLOCKS)
+                watch.refine(may_choose=days < TAIL_DAYS or watch.relearn > self._relearned)
         blocks_a_day = DAY_MS // self._block_ms
         if self._closed % blocks_a_day == 0:
             for watch in self._listed:
@@ -697,11 +716,12 @@ class Machine:
                 findings.append(finding)
             for watch in joined:
                 watch.quiet, watch.peak = 0, short(watch.over)
+                watch.told = min(watch.told + 1, MOST_TOLD)
                 watch.trend.found = short(self._closed * self._block_ms / DAY_MS)
                 for tail in watch.tails:
                     tail.drop()
         members = [watch for watch in self._listed if watch.quiet >= 0]
-        if self._event is not None and all(watch.quiet >= QUIET_BLOCKS for watch in members):
+        if self._event is not None and all(watch.quiet >= self._quiet for watch in members):
             findings.append(self._ending(self._event, time, members))
         return findings
 
@@ -741,11 +761,11 @@ class Machine:
         watch = self._listed[self._names.index(self._event_metric)]
         value = watch.amount(watch.before)
         words = f"{metric.amount(value)} is as usual again"
-        if watch.series.missed > ACCEPT_BLOCKS:
+        if watch.series.missed > self._accepted:
             words = "has been missing for so long that this counts as normal from now on"
         elif any(each.relearn for each in members):
             words = f"{metric.amount(value)} has stayed so for long and counts as normal from now on"
-        ended = max(time - QUIET_BLOCKS * self._block_ms, event.began)
+        ended = max(time - self._quiet * self._block_ms, event.began)
         return end(metric, MACHINE, event, value=value, ended=ended, words=words)
 
     def _finding(self, watch: Watch, together: Sequence[Watch]) -> Finding:
@@ -786,10 +806,8 @@ class Machine:
             SPREAD: f"{now} is more unsteady than usual{state}",
             SPIKE: f"{now} for a moment, while about {expected} is usual{state}",
         }
-        tail = watch.tails[channel]
-        days = tail.days_between(watch.values[channel], periods_a_day=PERIODS_A_DAY[channel])
-        rare = "more than a year" if days > 365 else f"about {max(days, 1.0):.0f} days"
-        return f"{texts[channel]}; by itself that happens once in {rare} on this machine"
+        count = "first" if not watch.told else f"{watch.told + 1}{_ENDINGS.get(watch.told + 1, 'th')}"
+        return f"{texts[channel]}; {count} event of {metric.name} in {self.learned_days:.0f} days on this machine"
 
     def running(self) -> list[Running]:
         """List the running events: the machine's, and those of trends."""
@@ -860,8 +878,15 @@ class Machine:
             self._event, self._event_metric = state.event, state.metric
         if not is_same:
             for place in places.values():
-                self._listed[place].move(places, size=len(self._names), has_event=self._event is not None)
+                self._listed[place].move(
+                    places,
+                    size=len(self._names),
+                    has_event=self._event is not None,
+                    relearn=2 * self._relearned,
+                )
 
+
+_ENDINGS = {2: "nd", 3: "rd", 21: "st", 22: "nd", 23: "rd", 31: "st"}
 
 _CODES: dict[bool | None, int] = {None: -1, False: 0, True: 1}
 _ON = {code: is_on for is_on, code in _CODES.items()}

@@ -54,6 +54,9 @@ DOUBT = 0.1
 TRUSTED = 0.7
 """Share of the scale that is not doubt from which a residual may be of the time of the day, not of the course."""
 
+NOISE_MISS = short(0.3)
+"""Mean deviation of a spread's logarithm that a new state begins with."""
+
 OUTLIER = 3.0
 """Scales from which a residual counts no more when it is learned."""
 
@@ -250,7 +253,7 @@ class Observer:
         if state.count == 0.0:
             self._add(state, day)
             state.noise = short(noise or 0.0)
-            state.noise_miss, state.motion, state.spike, state.miss = 0.3, short(motion), short(spike), self.pool
+            state.noise_miss, state.motion, state.spike, state.miss = NOISE_MISS, short(motion), short(spike), self.pool
             state.count = 1.0
             return
         features, residual = self.features, self.residual

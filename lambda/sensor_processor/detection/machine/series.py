@@ -66,6 +66,7 @@ class Series:
 
     __slots__ = (
         "absences",
+        "accepted_run",
         "centre",
         "changes",
         "count",
@@ -84,7 +85,6 @@ class Series:
         "scale",
         "spread",
         "told_missing",
-        "told_stuck",
         "usual",
         "window",
     )
@@ -93,7 +93,7 @@ class Series:
         self.samples = array("f")
         self.window = -1
         self.merged = 0
-        self.last, self.run, self.changes, self.told_stuck = 0.0, 0, 0, False
+        self.last, self.run, self.changes, self.accepted_run = 0.0, 0, 0, False
         self.runs: dict[float, int] = {}
         self.missed = self.told_missing = 0  # blocks without a reading up to now; 1 if told, or ACCEPTED
         self.absences: list[int] = []
@@ -184,8 +184,8 @@ class Series:
         return self.resolution / self.scale if self.scale and self.resolution < inf else 0.0
 
     def stuck(self) -> float:
-        """Return how much longer than ever the last value repeats: from 1 on the sensor is stuck."""
-        if self.run < STUCK_SAMPLES or self.changes < STUCK_SAMPLES:
+        """Return how much longer than ever a value repeats: from 1 on the sensor is stuck, until that is accepted."""
+        if self.accepted_run or self.run < STUCK_SAMPLES or self.changes < STUCK_SAMPLES:
             return 0.0
         longest = self.runs.get(self.last, 0)
         sorted_runs = sorted(self.runs.values(), reverse=True)
@@ -273,7 +273,7 @@ class Series:
         """Keep the length of the run that ended, if it is among the longest and was not told."""
         if next_value == self.last:
             return
-        told, self.told_stuck = self.told_stuck, False
+        told, self.accepted_run = self.accepted_run, False
         if not told and self.run >= 2:
             self._keep_run()
 
@@ -293,7 +293,7 @@ class Series:
             merged=self.merged,
             run=self.run,
             changes=self.changes,
-            told_stuck=self.told_stuck,
+            accepted_run=self.accepted_run,
             runs=self.runs,
             numbers=[getattr(self, name) for name in _NUMBERS],
             absences=[self.missed, self.told_missing, self.longest_absence, *self.absences],
@@ -303,7 +303,7 @@ class Series:
         """Continue from `state`. Raises ValueError."""
         self.samples = array("f", state.samples)
         self.window, self.merged, self.run, self.changes = state.window, state.merged, state.run, state.changes
-        self.told_stuck, self.runs = state.told_stuck, state.runs
+        self.accepted_run, self.runs = state.accepted_run, state.runs
         for name, number in zip(_NUMBERS, state.numbers, strict=True):
             setattr(self, name, number)
         self.missed, self.told_missing, self.longest_absence, *self.absences = state.absences
@@ -332,7 +332,7 @@ class SeriesState(msgspec.Struct, array_like=True):
     merged: int
     run: int
     changes: int
-    told_stuck: bool
+    accepted_run: bool
     runs: dict[float, int]
     numbers: list[float]
     absences: list[int]

@@ -8,7 +8,7 @@ https://doi.org/10.1145/3097983.3098144). It has the memory of months in a dozen
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import exp, log
+from math import log
 
 from .short import short
 
@@ -26,9 +26,6 @@ DOUBTED = 12
 SURPRISE = 1.5
 """Once DOUBTED maxima are known, one counts as SURPRISE times the day's extrapolated level at most: a fault while the
 detector learns must not blind it."""
-
-LONGEST = 10_000.0
-"""Longest return time (days) that is claimed."""
 
 
 class Tail:
@@ -75,14 +72,6 @@ class Tail:
         """Count a score that was told, and was not a fault by what is known, as one of the past."""
         self.largest = sorted([*self.largest, short(score)], reverse=True)[:KEPT]
         self._extrapolate()
-
-    def days_between(self, score: float, *, periods_a_day: float) -> float:
-        """Estimate how many days pass between two scores as high as this one, without a fault."""
-        spread = self._spread()
-        if len(self.largest) < KEPT or spread <= 0.0:
-            return LONGEST
-        beyond = min((score / self.factor - self.largest[-1]) / spread, 50.0)
-        return min(max(self.seen / KEPT * exp(beyond) / periods_a_day, 0.0), LONGEST)
 
     def _spread(self) -> float:
         return sum(self.largest) / len(self.largest) - self.largest[-1] if self.largest else 0.0
