@@ -25,11 +25,13 @@ from fleet_iot.operations.telemetry.backtest import (
     History,
     image,
     metrics_for,
+    moment,
     page,
     read_history,
 )
 from fleet_iot.operations.telemetry.judge import (
     BUDGETS,
+    DAY_MS,
     HEAD,
     Judgement,
     judge,
@@ -90,7 +92,10 @@ def backtest_(
     with Progress("passes") as progress:
         judgement = judge(history, metrics, marked=marked, budgets=tried, on_pass=progress.advance)
     _draw(output, f"Backtest of {file.name}", history, metrics, judgement, marked)
-    emit(_result(history, judgement, output), _lines(history, judgement, output), as_json=as_json)
+    lines = _lines(history, judgement, output)
+    if described is None and detector is None and all(metric.detector != MACHINE for metric in metrics.values()):
+        lines.append("tried: context, as machine learns for a week; --detector or --device-type chooses")
+    emit(_result(history, judgement, output), lines, as_json=as_json)
     if judgement.is_unlearned:
         message, hint = unlearned(judgement, history)
         raise OutcomeError(message, hint=hint)
@@ -145,8 +150,10 @@ def _result(history: History, judgement: Judgement, output: Path) -> dict[str, A
 
 def _lines(history: History, judgement: Judgement, output: Path) -> list[str]:
     found = judgement.run.found
+    is_timed = history.times[0] > DAY_MS  # else rows are numbered, an interval apart
     lines = [
-        f"row {each.place + 1}: {each.reason} ({each.detector}, score {each.score:g}{verdict and f'; {verdict}'})"
+        f"row {each.place + 1}{f', {moment(each.time)}' if is_timed else ''}: {each.reason} "
+        f"({each.detector}, score {each.score:g}{verdict and f'; {verdict}'})"
         for each, verdict in islice(zip(found, judgement.verdicts, strict=True), _SHOWN)
     ]
     more = f", {_SHOWN} of them above" if len(found) > _SHOWN else ""

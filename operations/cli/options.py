@@ -29,6 +29,17 @@ Read = TypeVar("Read")
 PATH = click.Path(path_type=Path)
 SHARE = click.FloatRange(0.0, 1.0)
 
+
+class Words(click.ParamType[str]):
+    """A text that says something: white space at its ends is removed, and what is left is not empty."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text."""
+        return str(value).strip() or self.fail("is empty", param, ctx)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 facility_option = click.option("--facility", metavar="ID", shell_complete=complete_facility, help="Only this facility.")
 folder_option = click.option(

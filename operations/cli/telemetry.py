@@ -23,6 +23,7 @@ from fleet_iot.operations.aws import reporting_aws_errors
 from fleet_iot.operations.cli.options import (
     PATH,
     Site,
+    Words,
     device_type_option,
     emit,
     emit_rows,
@@ -146,8 +147,8 @@ def list_anomalies(site: Site, thing: str | None, facility: str | None, is_all: 
 @click.option(
     "--true/--false", "is_true", default=None, help="Label it: there was something to know, or there was not."
 )
-@click.option("--by", metavar="NAME", default=getpass.getuser, help="Who acknowledges it (default: you).")
-@click.option("--note", metavar="TEXT", help="What was done about it.")
+@click.option("--by", type=Words(), metavar="NAME", default=getpass.getuser, help="Who acknowledges it (default: you).")
+@click.option("--note", type=Words(), metavar="TEXT", help="What was done about it.")
 @on_aws
 def ack(site: Site, thing: str, anomaly_id: str | None, is_true: bool | None, by: str, note: str | None) -> None:
     """Acknowledge an anomaly: by its id in `list`, which begins with the thing, or by thing and id."""
@@ -301,8 +302,8 @@ class Duration(click.ParamType[int]):
 @thing_argument
 @metric_option("Only this metric (default: all of the thing).")
 @click.option("--for", "length", type=Duration(), required=True, metavar="8h", help="How long: 90m, 8h, at most 7d.")
-@click.option("--note", required=True, metavar="TEXT", help="Why.")
-@click.option("--by", metavar="NAME", default=getpass.getuser, help="Who shelves it (default: you).")
+@click.option("--note", type=Words(), required=True, metavar="TEXT", help="Why.")
+@click.option("--by", type=Words(), metavar="NAME", default=getpass.getuser, help="Who shelves it (default: you).")
 @on_aws
 def shelve_thing(site: Site, thing: str, metric: str | None, length: int, note: str, by: str) -> None:
     """Send no notification of a thing for some time. Its events are stored, and notified if they outlast it."""
@@ -326,6 +327,8 @@ def shelve_thing(site: Site, thing: str, metric: str | None, length: int, note: 
 def unshelve_thing(site: Site, thing: str, metric: str | None) -> None:
     """End a shelf: what waited for it and still lasts is notified within a minute."""
     found, table = site.thing(thing), site.project.names.lanes_table
+    if metric is not None:
+        site.project.check_metric(found.device_type, metric)
     with reporting_aws_errors(f"cannot write to {table}"):
         client = site.aws.client("dynamodb")
         shelves = read_shelves(client, table, facilities=[found.facility], now=datetime.now(UTC))

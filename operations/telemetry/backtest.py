@@ -6,7 +6,7 @@ import csv
 import math
 import textwrap
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from html import escape
@@ -68,7 +68,7 @@ def read_history(path: Path, *, columns: Mapping[str, str], interval_s: float, i
     label = next((name for name in names if name.lower() in LABELS), None)
     chosen = _columns(path, names, columns)
     taken: list[tuple[int, dict[str, float], bool]] = []
-    for position, cells in enumerate(reader):
+    for position, cells in enumerate(_read(path, reader)):
         where = f"{path.name}:{reader.line_num}"
         time = parse_time(where, cells[timed]) if timed else int(position * interval_s * 1000)
         row = {metric: _number(where, column, cells[column]) for metric, column in chosen.items() if cells.get(column)}
@@ -81,6 +81,15 @@ def read_history(path: Path, *, columns: Mapping[str, str], interval_s: float, i
         rows=tuple(row for _, row, _ in taken),
         labelled=frozenset(place for place, (_, _, is_labelled) in enumerate(taken) if is_labelled),
     )
+
+
+def _read(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise EnvironmentFault(
+            f"{path.name}:{reader.line_num + 1} is no row of a CSV file: {error}", hint="give a CSV file with a header"
+        ) from None
 
 
 def _open(path: Path) -> csv.DictReader[str]:
@@ -107,13 +116,14 @@ def _number(where: str, column: str, text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        raise EnvironmentFault(f"{where}: {column} {text!r} is no number", hint="leave the cell empty, or correct it")
+    if not abs(number) <= LARGEST:
+        hint = "leave the cell empty, or correct it; a column of times is named time, timestamp or datetime"
+        raise EnvironmentFault(f"{where}: {column} {text!r} is no number", hint=hint)
     return number
 
 
 def parse_time(where: str, text: str) -> int:
-    """Parse an ISO date and time (UTC without a zone), or seconds or milliseconds since 1970, into milliseconds.
+    """Parse an ISO date and time (UTC without a zone), or seconds to nanoseconds since 1970, into milliseconds.
 
     Raises:
         EnvironmentFault: It is no time; the message begins with `where`.
@@ -123,13 +133,27 @@ def parse_time(where: str, text: str) -> int:
     except ValueError:
         try:
             moment = datetime.fromisoformat(text.strip())
-        except ValueError:
-            raise EnvironmentFault(
-                f"{where}: {text!r} is no time", hint="write it as 2026-11-23T14:49:03, or in seconds since 1970"
-            ) from None
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    return round(number if abs(number) > 1e11 else number * 1000)
+            time = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
+        except (ValueError, OverflowError):
+            time = math.nan
+    else:
+        unit = next((unit for least, unit in _UNITS if abs(number) > least), 1000.0)
+        time = number * unit
+    if not 0 <= time <= LATEST_MS:
+        raise EnvironmentFault(
+            f"{where}: {text!r} is no time since 1970", hint="write it as 2026-11-23T14:49:03, or in seconds since 1970"
+        )
+    return round(time)
 
+
+_UNITS = ((1e17, 1e-6), (1e14, 1e-3), (1e11, 1.0))
+"""Numbers from which a time is in nanoseconds, microseconds or milliseconds since 1970, and their milliseconds."""
+
+LATEST_MS = 253_402_214_400_000
+"""The last day of the year 9999."""
+
+LARGEST = 1e125
+"""Values beyond are quarantined: DynamoDB has no such numbers."""
 
 DETECTOR_NAMES = tuple(sorted(DETECTORS))
 FEWEST_DAYS = 8.0
