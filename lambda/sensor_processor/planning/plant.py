@@ -1,15 +1,17 @@
 """A plant's notifications: one message for one trouble of several machines, and none while it is shelved; no I/O.
 
-Events of a plant's first machines within ten minutes are notified one by one. More machines are a flood: one message
-when it starts, further ones only as it grows tenfold or becomes critical, one when it is over. `Plant` is the state
-from which this is decided, by the identity of events, so that a decision that is made again is the same.
+Events of a few machines within ten minutes are notified one by one: of as many as is usual in the plant, and some more.
+More machines are a flood: one message when it starts, further ones only as it grows tenfold or becomes critical, one
+when it is over. `Plant` is the state from which this is decided, by the identity of events, so that a decision that is
+made again is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from math import exp, sqrt
 from typing import Any
 
 import msgspec
@@ -21,10 +23,19 @@ WINDOW_MS = 10 * 60_000
 """Events that begin within so long belong together; a flood is over after so long without a begin or an end."""
 
 MACHINES, FIRST = 3, 3
-"""Machines whose events are notified one by one within the window; more are a flood. Events of a flood that are
-notified by themselves, where it comes in one batch."""
+"""Machines whose events are notified one by one within the window, where few are usual; more are a flood. Events of a
+flood that are notified by themselves, where it comes in one batch."""
 
-RECENT = 20
+USUAL_MS = 7 * 24 * 60 * 60_000
+"""Time that the usual number of machines in a window is learned from."""
+
+FIRST_WINDOWS = 24 * 60 * 60_000 / WINDOW_MS
+"""Windows without an event that count as learned before a plant's first one: a day."""
+
+BEGUN, MOST_USUAL = 500, 400
+"""Latest machines of the window that are counted, and most that count as usual."""
+
+RECENT = 50
 """Latest events that were notified one by one, which a flood that starts takes along."""
 
 GROWTH = 10
@@ -256,13 +267,52 @@ class Flood(msgspec.Struct, kw_only=True):
 
 
 class Plant(msgspec.Struct, kw_only=True):
-    """State of a plant's notifications. `made` numbers the messages that it made."""
+    """State of a plant's notifications. `made` numbers the messages that it made.
 
+    `begun` are the machines with an event that began within the window, after its time (ms). What is usual: `learned`
+    windows had `machines` machines, older ones counting for less; until `at` (ms), whose window has `tally` so far.
+    """
+
+    begun: list[tuple[int, bytes]] = []
+    machines: float = 0.0
+    learned: float = FIRST_WINDOWS
+    at: int = 0
+    tally: int = 0
     recent: list[Begun] = []
     floods: list[Flood] = []
     held: list[Held] = []
     silent: list[bytes] = []
     made: int = 0
+
+    @property
+    def most(self) -> float:
+        """Return the number of machines within the window above which they are a flood."""
+        usual = min(self.machines / self.learned, MOST_USUAL)
+        return max(MACHINES, usual + 3 * sqrt(usual) + 3)
+
+    def count(self, machines: Collection[bytes], *, now: int) -> bool:
+        """Count machines with an event that begins; return whether those of the window are a flood."""
+        self._pass(now)
+        begun = {machine: at for at, machine in self.begun if now - at < WINDOW_MS}
+        most, tally = self.most, self.tally
+        self.tally += sum(machine not in begun for machine in machines)
+        # No window counts for more than is no flood: so a flood hardly changes what is usual; one of days does.
+        self.machines += min(self.tally, most) - min(tally, most)
+        begun |= dict.fromkeys(machines, now)
+        self.begun = sorted((at, machine) for machine, at in begun.items())[-BEGUN:]
+        return len(begun) > most
+
+    def _pass(self, now: int) -> None:
+        """Let time pass in what is learned."""
+        if now <= self.at:
+            return
+        if self.at:
+            left = exp((self.at - now) / USUAL_MS)
+            self.machines *= left
+            self.learned = self.learned * left + (1 - left) * USUAL_MS / WINDOW_MS
+        if self.at // WINDOW_MS != now // WINDOW_MS:
+            self.tally = 0
+        self.at = now
 
 
 @dataclass(slots=True, kw_only=True)
@@ -317,11 +367,10 @@ class Decision:
         plant, now = self.plant, self.now
         recent = plant.recent = self._recent()
         flood = plant.floods[-1] if plant.floods else None
-        if flood is not None and now - flood.grown < WINDOW_MS:
+        is_flood = plant.count({machine_of(key) for key in fresh}, now=now)
+        if is_flood and flood is not None and now - flood.grown < WINDOW_MS:
             self._join(flood, fresh.values())
             return
-        machines = {machine_of(key) for key in (*fresh, *(each.key for each in recent))}
-        is_flood = len(machines) > MACHINES
         # Critical ones first, where only some can be notified by themselves.
         ordered = sorted(fresh.values(), key=lambda each: not each.is_critical)
         alone = ordered[: max(0, FIRST - len(recent))] if is_flood else ordered
@@ -366,14 +415,15 @@ class Decision:
                 if recent.key == known.key and known.kind != BEGIN:
                     self._follow(recent, known)
                     return True
-            is_one_of_many = known.kind != BEGIN and any(each.is_full for each in self.plant.floods)
-            return known.key not in self._joined and not is_one_of_many
+            flood = next((each for each in self.plant.floods if each.is_full), None)
+            if flood is None or known.kind == BEGIN:
+                return known.key not in self._joined
         if known.kind == BEGIN:
             return known.key in flood.told
         if known.kind == END and known.key in flood.on:
             flood.end(known.key, now=self.now)
             self.is_changed = True
-        elif known.is_critical and flood.worsen(known):
+        elif known.kind == ESCALATED and known.is_critical and flood.worsen(known):
             self.is_changed = True
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from fleet_iot.sensor_processor.adapters.plants import WAITING
 from fleet_iot.sensor_processor.planning.plant import (
+    BEGUN,
     FLOODS,
     FOLLOWED_MS,
     GROWTH,
@@ -180,11 +182,44 @@ def test_floods_that_never_end_are_given_up() -> None:
     """After a week, or for a newer one; what ends then is told by itself."""
     site = Site()
     for flood in range(FLOODS + 1):
-        site.decide(*[notice(10 * flood + number) for number in range(4)], minutes=15)
-    assert (FLOODS, ("end", "warning", 4)) == (len(site.plant.floods), site.told()[-2])
+        site.decide(*[notice(10 * flood + number) for number in range(6)], minutes=15)
+    assert (FLOODS, ("end", "warning", 6)) == (len(site.plant.floods), site.told()[-2])
     assert [True] == site.decide(notice(1, "end"))
     site.decide(minutes=FOLLOWED_MS / 60_000)
     assert [] == site.plant.floods
+
+
+def test_what_is_usual_in_a_large_plant_is_no_flood() -> None:
+    """20,000 machines with a false alarm a month each: 4.6 begin in ten minutes. 500 more at once are a flood."""
+    dice, site, alone = random.Random(1), Site(), []
+    for number in range(4 * 667):
+        alone += site.decide(notice(number), minutes=dice.expovariate(0.463))
+        site.decide(notice(number, "end"))
+    assert 0.98 < sum(alone[667:]) / len(alone[667:])
+    assert 11 < (most := site.plant.most) < 15
+    site.made = []
+    trouble = [notice(number) for number in range(5_000, 5_500)]
+    assert sum(site.decide(*trouble)) <= 3
+    site.decide(*[notice(number, "end") for number in range(5_000, 5_500)], minutes=5)
+    alone = []
+    for number in range(6_000, 6_040):
+        alone += site.decide(notice(number), minutes=dice.expovariate(0.463))
+        site.decide(notice(number, "end"))
+    assert 30 < sum(alone) < 40  # few of the first ten minutes are in the flood
+    assert [("begin", "warning"), ("end", "warning")] == [each[:2] for each in site.told()]
+    assert most == pytest.approx(site.plant.most, rel=0.02)
+
+
+def test_a_flood_is_not_taken_for_what_is_usual() -> None:
+    """Where 500 machines fail again and again for an hour, five are still a flood an hour later."""
+    site = Site()
+    for _ in range(6):
+        site.decide(*map(notice, range(500)), minutes=10)
+        site.decide(*[notice(number, "end") for number in range(500)])
+    site.decide(minutes=60)
+    site.made = []
+    site.decide(*map(notice, range(600, 605)))
+    assert [("begin", "warning", 5)] == site.told()
 
 
 def test_the_item_is_bounded() -> None:
@@ -192,7 +227,8 @@ def test_the_item_is_bounded() -> None:
     site = Site(*[Shelf(thing=f"sg-01-pump-s{number:03}-dev", until=NOW + 10**12) for number in range(HELD + 5)])
     assert 3 == sum(site.decide(*[notice(f"s{number:03}") for number in range(HELD + 5)]))
     for place in range(FLOODS):
-        site.decide(*[notice(10 * place + number) for number in range(4)], minutes=15)
+        site.decide(*[notice(10 * place + number) for number in range(6)], minutes=15)
+    site.plant.begun = [(site.now, number.to_bytes(3)) for number in range(BEGUN)]
     for place, flood in enumerate(site.plant.floods):
         flood.machines = {number.to_bytes(3) for number in range(ON)}
         flood.critical, flood.worst = [number.to_bytes(8) for number in range(OVER)], flood.first
@@ -205,6 +241,8 @@ def test_the_item_is_bounded() -> None:
     assert (ON, True) == (sum(len(flood.on) for flood in site.plant.floods), site.plant.floods[-1].is_full)
     assert not any(site.decide(*events[90:]))
     assert not any(site.decide(*[notice(1_000 + number, "end", severity="critical") for number in range(100)]))
+    assert [False] == site.decide(notice(9_999, "escalated", severity="critical"))  # of an event that is not followed
+    assert 101 == site.plant.floods[-1].criticals
 
 
 @pytest.mark.parametrize("shelf", [None, "power"])
