@@ -65,7 +65,7 @@ SHOWN: Mapping[str, str] = {
     "plant_writes": "about one a notification, and more while many machines are in a flood",
     "plant_reads": "one for each batch with notifications, and for each sweep",
     "invocations": "the pace of this machine decides it; the other lines take the batches as they came",
-    "notifications": "machines that fail together are one message, several detectors find one anomaly, and some have not ended",
+    "notifications": "machines that fail together are one message, detectors may share an anomaly, some have not ended",
 }
 """Units that are shown and not judged, and why."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from fleet_iot.sensor_processor.planning.plant import INDEX, PLANT, SHELF, Shelf, shelf_of
+from fleet_iot.sensor_processor.planning.plant import INDEX, LISTED, PLANT, SHELF, Shelf, shelf_of
 
 MOST = 50
 """Shelves of a plant at once: each makes its item longer, which is read and written with notifications."""
@@ -26,7 +26,7 @@ def shelve(client: Any, table: str, *, facility: str, shelf: Shelf, now: datetim
     if len(others) >= MOST:
         raise TooManyShelvesError(f"{facility} has {MOST} shelves")
     # First: the sweep finds plants by it.
-    _update(client, table, INDEX, "SET #plant = :plant", {"#plant": facility}, {":plant": {"BOOL": True}})
+    _update(client, table, INDEX, "SET #plant = :plant", {"#plant": f"{LISTED}{facility}"}, {":plant": {"BOOL": True}})
     values = {":shelf": shelf.attribute(), ":one": {"N": "1"}}
     names = {"#shelf": shelf.name, "#revision": "revision"}
     _update(client, table, f"{PLANT}{facility}", "SET #shelf = :shelf ADD #revision :one", names, values)

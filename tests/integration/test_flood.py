@@ -38,9 +38,12 @@ from fleet_iot.operations.local.event_source import StreamRecord, kinesis_event
 from fleet_iot.operations.telemetry.shelves import shelve
 from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.adapters import Retry
+from fleet_iot.sensor_processor.adapters.plants import WAITING
 from fleet_iot.sensor_processor.detection import DeviceDetectors
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
+from fleet_iot.sensor_processor.ingest.log import Log
 from fleet_iot.sensor_processor.planning.device_state import DeviceState, pack_state
+from fleet_iot.sensor_processor.planning.items import iso
 from fleet_iot.sensor_processor.planning.lane import Link, Outbox, Pointer, lane_of, pack_object, state_key
 from fleet_iot.sensor_processor.planning.plant import Shelf
 from tests.integration.faults import controls
@@ -266,12 +269,16 @@ def test_machines_that_lose_power_are_few_messages_of_the_machine_detector() -> 
     assert (MACHINES, "end") == (told[-1]["machines"], told[-1]["kind"])
 
 
+def _retry(site: Site) -> Retry:
+    return Retry(
+        deadline=1e12, is_transient=lambda error: False, clock=site.clock, sleep=site.clock.sleep, random=site.dice
+    )
+
+
 def _restore(site: Site, things: Iterable[str], detectors: bytes, *, time: int) -> None:
     """Give things one learned state, in lanes that have committed it."""
     store = site.processes[0].log.lanes
-    retry = Retry(
-        deadline=1e12, is_transient=lambda error: False, clock=site.clock, sleep=site.clock.sleep, random=site.dice
-    )
+    retry = _retry(site)
     store.number(fixes=True, retry=retry)
     lanes: dict[str, dict[str, Any]] = {}
     for thing in things:
@@ -311,17 +318,18 @@ def test_one_machine_after_the_other_is_one_flood() -> None:
 
 
 def test_plants_are_floods_of_their_own() -> None:
-    """Two plants fail at once, and two machines of a third one, which are notified one by one, begin and end."""
+    """Two plants fail at once, and two machines of a third one, which are notified one by one, begin and end.
+
+    A plant may have the name of an attribute.
+    """
     site = Site(metrics={"power": LIMITS["power"]})
-    things = {plant: pumps(count, plant) for plant, count in (("sg-01", 40), ("my-jb-01", 20), ("th-ry-01", 2))}
+    things = {plant: pumps(count, plant) for plant, count in (("sg-01", 40), ("lane", 20), ("th-ry-01", 2))}
     site.run(fails(), [thing for each in things.values() for thing in each], minutes=17)
     site.sweep(minutes=15)
 
     assert [] == site.faults()
     last = {each["facility"]: each for each in site.told()}
-    assert {"sg-01": 40, "my-jb-01": 20, "th-ry-01": None} == {
-        plant: each.get("machines") for plant, each in last.items()
-    }
+    assert {"sg-01": 40, "lane": 20, "th-ry-01": None} == {plant: each.get("machines") for plant, each in last.items()}
     two = [(kind, thing) for kind in ("begin", "end") for thing in things["th-ry-01"]]
     assert two == [(each["kind"], each["thing"]) for each in site.told() if each["facility"] == "th-ry-01"]
 
@@ -364,9 +372,68 @@ def test_a_message_that_only_its_process_has_is_missed() -> None:
     assert any("a flood whose messages" in fault for fault in site.faults())
 
 
-def _waiting(site: Site) -> list[str]:
-    """Names of messages in the items of plants that were not published."""
-    return [name for item in site.dynamo.items(LANES) for name in item if name.startswith("message ")]
+def _message(thing: str, *, at: int, kind: str = "begin") -> str:
+    event = f"anomaly#{iso(at)}#power#limits"
+    content = {
+        "event_id": f"{thing}#{event}#{kind}",
+        "kind": kind,
+        "severity": "critical",
+        "facility": "sg-01",
+        "device_type": "pump",
+        "thing": thing,
+        "metric": "power",
+        "detector": "limits",
+        "anomaly_id": event,
+        "began_at": iso(at),
+    }
+    return json.dumps(content | ({"ended_at": iso(at)} if kind == "end" else {}))
+
+
+def test_messages_that_wait_for_the_topic_are_bounded() -> None:
+    """Of a flood one of each kind, of all floods the latest ones; when the topic is back, all go at once."""
+    site, things = Site(metrics={"power": LIMITS["power"]}), pumps(8)
+    lines: list[str] = []
+    notifier, log = site.processes[0].log.notifier, Log(level="ERROR", request_id="r", write=lines.append)
+
+    def decide(*messages: str, minutes: int = 0) -> None:
+        site.clock.now += minutes * 60
+        now, retry = int(site.clock.now * 1000), _retry(site)
+        if messages:
+            notifier.publish(messages, now=now, retry=retry, log=log)
+        else:
+            notifier.sweep(now=now, retry=retry, log=log)
+
+    site.sns.is_down = True
+    for _ in range(4):  # one flood, since not all of it ends
+        at = int(site.clock.now * 1000)
+        decide(*[_message(thing, at=at) for thing in things], minutes=5)
+    decide(minutes=6)
+    assert [1, 3] == sorted(int(json.loads(each)["event_id"][-1]) for each in _waiting(site).values())
+    for _ in range(WAITING // 2):
+        at = int(site.clock.now * 1000)
+        decide(*[_message(thing, at=at) for thing in things], minutes=20)
+        decide(*[_message(thing, at=at, kind="end") for thing in things], minutes=1)
+        decide(minutes=11)
+    assert WAITING == len(_waiting(site))
+    assert any("given up" in line for line in lines)
+
+    for number in range(5 * WAITING):
+        site.dynamo.update_item(
+            TableName=LANES,
+            Key={"lane": {"S": "plant#sg-01"}},
+            UpdateExpression="SET #message = :message",
+            ExpressionAttributeNames={"#message": f"message {STARTS} {number}"},
+            ExpressionAttributeValues={":message": {"S": _message(f"other-{number}", at=STARTS)}},
+        )
+    site.sns.is_down = False
+    decide(minutes=1)
+    assert (6 * WAITING, {}) == (len(site.sns.messages), _waiting(site))
+
+
+def _waiting(site: Site) -> dict[str, str]:
+    """Messages in the items of plants that were not published, by name."""
+    items = site.dynamo.items(LANES)
+    return {name: value["S"] for item in items for name, value in item.items() if name.startswith("message ")}
 
 
 def _shelve(site: Site, thing: str, *, minutes: int, metric: str | None = None) -> None:
@@ -393,7 +460,7 @@ def test_what_outlasts_its_shelf_is_notified_then() -> None:
         (each["kind"], each["thing"], each["metric"]) for each in site.told()[1:]
     )
     assert [] == [name for item in site.dynamo.items(LANES) for name in item if name.startswith("shelf ")]
-    assert [] == _waiting(site)
+    assert {} == _waiting(site)
 
 
 def test_a_shelved_machine_is_no_part_of_a_flood() -> None:

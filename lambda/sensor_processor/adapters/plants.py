@@ -1,8 +1,8 @@
 """The plants: an item for each in the lanes table, with the state of its notifications, its messages and its shelves.
 
 Messages that a plant makes are attributes of the item from the write that decides them until they are published.
-Shelves are attributes that people set (`fleet anomalies shelve`). The item `plants` has the name of each plant as an
-attribute, so that a sweep finds them without a scan; a name is there before the plant's item is, and stays.
+Shelves are attributes that people set (`fleet anomalies shelve`). The item `plants` has an attribute for each plant, so
+that a sweep finds them without a scan; it is there before the plant's item is, and stays.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ..ingest.log import Log
 from ..planning.items import binary
 from ..planning.plant import (
     INDEX,
+    LISTED,
     MESSAGE,
     PLANT,
     SHELF,
@@ -23,6 +24,7 @@ from ..planning.plant import (
     Known,
     Plant,
     Shelf,
+    flood_of,
     pack_plant,
     shelf_of,
     unpack_plant,
@@ -37,6 +39,12 @@ STALE_MS = 30_000
 """Age of a message from which any process publishes it: the one that made it is gone."""
 
 TRIES = 8
+
+CHUNK = 100
+"""Attributes that one update removes: an expression has at most 4,096 bytes."""
+
+WAITING = 100
+"""Messages of a plant that wait for the topic; beyond it the oldest are given up, and are in the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +87,8 @@ class PlantStore(LanesTable):
 
     def listed(self, *, retry: Retry) -> list[str]:
         """List the plants that may have an item. Raises Unavailable."""
-        return sorted((self._item(INDEX, retry=retry) or {}).keys() - {"lane"})
+        item = self._item(INDEX, retry=retry) or {}
+        return sorted(name.removeprefix(LISTED) for name in item if name.startswith(LISTED))
 
     def decide(self, facility: str, notices: Sequence[Known], *, now: int, retry: Retry, log: Log) -> Decided:
         """Decide notifications of a plant, or with none of them sweep it, and store that. Raises Unavailable."""
@@ -93,16 +102,21 @@ class PlantStore(LanesTable):
             else:
                 decision.sweep()
                 over = [name for name, shelf in stored.shelves.items() if now >= shelf.until]
-            stale = [each for each in stored.made if now - each.made_at >= STALE_MS]
             if not decision.is_changed and not over:
-                return Decided(alone=alone, made=stale)
+                return Decided(alone=alone, made=_stale(stored.made, now=now))
             first = stored.plant.made - len(decision.made)
             made = [
                 Made(name=f"{MESSAGE}{now:013d} {first + place}", message=message)
                 for place, message in enumerate(decision.made)
             ]
-            if self._move(facility, stored, made, over=over, retry=retry):
-                return Decided(alone=alone, made=[*stale, *made])
+            waiting, covered = _covered(stored.made, made, now=now)
+            most = max(0, min(len(waiting) + len(made) - WAITING, CHUNK - len(covered))) if made else 0
+            given_up, waiting = waiting[:most], waiting[most:]
+            removed = [*(each.name for each in (*covered, *given_up)), *over][:CHUNK]
+            if self._move(facility, stored, made, removed=removed, retry=retry):
+                for each in given_up:
+                    log.error("A message of a plant was given up: too many wait for the topic.", notice=each.message)
+                return Decided(alone=alone, made=[*_stale(waiting, now=now), *made])
             if not retry.pause(attempt):
                 break
         raise Unavailable(f"the item of {facility} was still being changed by other processes")
@@ -110,8 +124,8 @@ class PlantStore(LanesTable):
     def published(self, facility: str, made: Iterable[Made], *, retry: Retry) -> None:
         """Remove messages that were published. Raises Unavailable."""
         names = [each.name for each in made]
-        if names:
-            places = {f"m{place}": name for place, name in enumerate(names)}
+        for start in range(0, len(names), CHUNK):
+            places = {f"m{place}": name for place, name in enumerate(names[start : start + CHUNK])}
             self._update(
                 f"{PLANT}{facility}",
                 condition="attribute_exists(#lane)",
@@ -140,10 +154,12 @@ class PlantStore(LanesTable):
             log.error("The state of a plant's notifications is damaged, and begins again.", error=str(error))
         return stored
 
-    def _move(self, facility: str, before: _Stored, made: Sequence[Made], *, over: Sequence[str], retry: Retry) -> bool:
+    def _move(
+        self, facility: str, before: _Stored, made: Sequence[Made], *, removed: Sequence[str], retry: Retry
+    ) -> bool:
         """Store a plant's state with the messages that it made; return False if another process was first."""
         if facility not in self._listed:
-            names = {"plant": facility}
+            names = {"plant": f"{LISTED}{facility}"}
             known = "attribute_not_exists(#plant)"
             listed = {":plant": {"BOOL": True}}
             self._update(INDEX, condition=known, changes="SET #plant = :plant", names=names, values=listed, retry=retry)
@@ -158,20 +174,35 @@ class PlantStore(LanesTable):
         }
         names = {name: name for name in ("revision", "nonce", "format", "state")}
         names |= {f"m{place}": each.name for place, each in enumerate(made)}
-        removed = {f"s{place}": name for place, name in enumerate(over)}
+        gone = {f"s{place}": name for place, name in enumerate(removed)}
         condition = "attribute_not_exists(#revision)"
         if before.revision:
             condition, values[":before"] = "#revision = :before", {"N": str(before.revision)}
         changes = "SET " + ", ".join(f"#{name} = :{name}" for name in names)
-        if removed:
-            changes += " REMOVE " + ", ".join(f"#{name}" for name in removed)
+        if gone:
+            changes += " REMOVE " + ", ".join(f"#{name}" for name in gone)
         is_done = self._update(
             f"{PLANT}{facility}",
             condition=condition,
             changes=changes,
-            names=names | removed,
+            names=names | gone,
             values=values,
             retry=retry,
         )
         # An answer may have been lost: then the nonce is this attempt's own.
         return is_done or ((self._item(f"{PLANT}{facility}", retry=retry) or {}).get("nonce") or {}).get("S") == nonce
+
+
+def _stale(made: Iterable[Made], *, now: int) -> list[Made]:
+    return [each for each in made if now - each.made_at >= STALE_MS]
+
+
+def _covered(stored: Iterable[Made], made: Iterable[Made], *, now: int) -> tuple[list[Made], list[Made]]:
+    """Split stored messages, oldest first, into those that still count and those that a later one covers.
+
+    Of a flood's messages of a kind that could not be published, the last one is enough.
+    """
+    later = {flood_of(each.message) for each in made} - {None}
+    waiting = sorted(stored, key=lambda each: each.name)
+    covered = [each for each in _stale(waiting, now=now) if flood_of(each.message) in later]
+    return [each for each in waiting if each not in covered], covered

@@ -1,15 +1,17 @@
 """A plant's notifications: one message for one trouble of several machines, and none while it is shelved; no I/O.
 
-Events of a plant's first machines within ten minutes are notified one by one. More machines are a flood: one message
-when it starts, further ones only as it grows tenfold or becomes critical, one when it is over. `Plant` is the state
-from which this is decided, by the identity of events, so that a decision that is made again is the same.
+Events of a few machines within ten minutes are notified one by one: of as many as is usual in the plant, and some more.
+More machines are a flood: one message when it starts, further ones only as it grows tenfold or becomes critical, one
+when it is over. `Plant` is the state from which this is decided, by the identity of events, so that a decision that is
+made again is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from math import exp, sqrt
 from typing import Any
 
 import msgspec
@@ -21,10 +23,19 @@ WINDOW_MS = 10 * 60_000
 """Events that begin within so long belong together; a flood is over after so long without a begin or an end."""
 
 MACHINES, FIRST = 3, 3
-"""Machines whose events are notified one by one within the window; more are a flood. Events of a flood that are
-notified by themselves, where it comes in one batch."""
+"""Machines whose events are notified one by one within the window, where few are usual; more are a flood. Events of a
+flood that are notified by themselves, where it comes in one batch."""
 
-RECENT = 20
+USUAL_MS = 7 * 24 * 60 * 60_000
+"""Time that the usual number of machines in a window is learned from."""
+
+FIRST_WINDOWS = 24 * 60 * 60_000 / WINDOW_MS
+"""Windows without an event that count as learned before a plant's first one: a day."""
+
+BEGUN, MOST_USUAL = 500, 400
+"""Latest machines of the window that are counted, and most that count as usual."""
+
+RECENT = 50
 """Latest events that were notified one by one, which a flood that starts takes along."""
 
 GROWTH = 10
@@ -54,8 +65,8 @@ _encode = msgspec.json.Encoder().encode
 PLANT, INDEX = "plant#", "plants"
 """Key of a plant's item in the lanes table before its id, and of the item that lists the plants."""
 
-SHELF, MESSAGE = "shelf ", "message "
-"""Prefixes of attributes of a plant's item."""
+LISTED, SHELF, MESSAGE = "plant ", "shelf ", "message "
+"""Prefixes of attributes of the list and of a plant's item: ids by themselves could be names of other attributes."""
 
 MOST_SHELF_MS = 7 * 24 * 60 * 60_000
 """No shelf lasts longer."""
@@ -84,7 +95,7 @@ class Shelf:
 
     def covers(self, known: Known, *, now: int) -> bool:
         """Return whether a notification waits."""
-        return now < self.until and self.thing == known.thing and self.metric in (None, *known.metrics)
+        return now < self.until and self.thing == known.thing and self.metric in (None, known.metric)
 
 
 def shelf_of(name: str, value: Mapping[str, Any]) -> Shelf:
@@ -105,7 +116,6 @@ class Known:
     key: bytes
     thing: str
     metric: str
-    metrics: tuple[str, ...]
     device_type: str
     began: str
     is_critical: bool
@@ -135,7 +145,6 @@ def known_of(message: str) -> Known | None:
             key=event_key(thing, anomaly),
             thing=thing,
             metric=metric,
-            metrics=(metric, *anomaly.split("#")[2:3]),
             device_type=content["device_type"],
             began=content["began_at"],
             is_critical=content["severity"] == CRITICAL,
@@ -143,6 +152,12 @@ def known_of(message: str) -> Known | None:
         )
     except (KeyError, TypeError, AttributeError):
         return None
+
+
+def flood_of(message: str) -> tuple[str, str] | None:
+    """Return id and kind of a flood's message; None for another one."""
+    content = _content(message)
+    return (content["anomaly_id"], content["kind"]) if content.get("detector") == FLOOD else None
 
 
 def _content(message: str) -> dict[str, Any]:
@@ -166,7 +181,7 @@ class Begun(msgspec.Struct, kw_only=True):
 
 
 class Held(msgspec.Struct, kw_only=True):
-    """A notification that waits for the end of a shelf. `has_begin`: its event has begun since the shelf was set."""
+    """A notification that waits for the end of a shelf. `has_begin`: nothing of its event was published before."""
 
     key: bytes
     message: str
@@ -177,7 +192,8 @@ class Flood(msgspec.Struct, kw_only=True):
     """Events of several machines that are notified together; times in ms.
 
     `at` is its last begin or end, `grown` its last begin. `told` are events that were notified by themselves.
-    `machines` and `critical` are those of all events so far. `is_full`: it has more events than are followed.
+    `machines` are those of all events so far, `criticals` counts the critical events, of which `critical` are the
+    latest and `worst` the first machines since the last message. `is_full`: it has more events than are followed.
     """
 
     started: int
@@ -188,7 +204,8 @@ class Flood(msgspec.Struct, kw_only=True):
     over: list[bytes] = []
     told: set[bytes] = set()
     machines: set[bytes] = set()
-    critical: set[bytes] = set()
+    critical: list[bytes] = []
+    criticals: int = 0
     is_full: bool = False
     metrics: dict[str, int] = {}
     device_type: str = ""
@@ -225,13 +242,12 @@ class Flood(msgspec.Struct, kw_only=True):
             self.worsen(event)
 
     def worsen(self, event: Begun | Known) -> bool:
-        """Note a critical event; return whether its machine had none."""
-        machine = machine_of(event.key)
-        if machine in self.critical:
+        """Note that an event is critical; return whether that is new."""
+        if event.key in self.critical:
             return False
-        if len(self.critical) < ON:
-            self.critical.add(machine)
-        if len(self.worst) < FIRST:
+        self.critical = [*self.critical, event.key][-OVER:]
+        self.criticals += 1
+        if len(self.worst) < FIRST and event.thing not in self.worst:
             self.worst.append(event.thing)
         return True
 
@@ -251,13 +267,52 @@ class Flood(msgspec.Struct, kw_only=True):
 
 
 class Plant(msgspec.Struct, kw_only=True):
-    """State of a plant's notifications. `made` numbers the messages that it made."""
+    """State of a plant's notifications. `made` numbers the messages that it made.
 
+    `begun` are the machines with an event that began within the window, after its time (ms). What is usual: `learned`
+    windows had `machines` machines, older ones counting for less; until `at` (ms), whose window has `tally` so far.
+    """
+
+    begun: list[tuple[int, bytes]] = []
+    machines: float = 0.0
+    learned: float = FIRST_WINDOWS
+    at: int = 0
+    tally: int = 0
     recent: list[Begun] = []
     floods: list[Flood] = []
     held: list[Held] = []
     silent: list[bytes] = []
     made: int = 0
+
+    @property
+    def most(self) -> float:
+        """Return the number of machines within the window above which they are a flood."""
+        usual = min(self.machines / self.learned, MOST_USUAL)
+        return max(MACHINES, usual + 3 * sqrt(usual) + 3)
+
+    def count(self, machines: Collection[bytes], *, now: int) -> bool:
+        """Count machines with an event that begins; return whether those of the window are a flood."""
+        self._pass(now)
+        begun = {machine: at for at, machine in self.begun if now - at < WINDOW_MS}
+        most, tally = self.most, self.tally
+        self.tally += sum(machine not in begun for machine in machines)
+        # No window counts for more than is no flood: so a flood hardly changes what is usual; one of days does.
+        self.machines += min(self.tally, most) - min(tally, most)
+        begun |= dict.fromkeys(machines, now)
+        self.begun = sorted((at, machine) for machine, at in begun.items())[-BEGUN:]
+        return len(begun) > most
+
+    def _pass(self, now: int) -> None:
+        """Let time pass in what is learned."""
+        if now <= self.at:
+            return
+        if self.at:
+            left = exp((self.at - now) / USUAL_MS)
+            self.machines *= left
+            self.learned = self.learned * left + (1 - left) * USUAL_MS / WINDOW_MS
+        if self.at // WINDOW_MS != now // WINDOW_MS:
+            self.tally = 0
+        self.at = now
 
 
 @dataclass(slots=True, kw_only=True)
@@ -312,11 +367,10 @@ class Decision:
         plant, now = self.plant, self.now
         recent = plant.recent = self._recent()
         flood = plant.floods[-1] if plant.floods else None
-        if flood is not None and now - flood.grown < WINDOW_MS:
+        is_flood = plant.count({machine_of(key) for key in fresh}, now=now)
+        if is_flood and flood is not None and now - flood.grown < WINDOW_MS:
             self._join(flood, fresh.values())
             return
-        machines = {machine_of(key) for key in (*fresh, *(each.key for each in recent))}
-        is_flood = len(machines) > MACHINES
         # Critical ones first, where only some can be notified by themselves.
         ordered = sorted(fresh.values(), key=lambda each: not each.is_critical)
         alone = ordered[: max(0, FIRST - len(recent))] if is_flood else ordered
@@ -342,8 +396,6 @@ class Decision:
         plant.recent = []
         plant.floods.append(flood)
         self._join(flood, ordered[len(alone) :])
-        if len(plant.floods) > FLOODS:
-            self._notify(plant.floods.pop(0), END)
 
     def _join(self, flood: Flood, events: Iterable[Known]) -> None:
         followed = sum(len(each.on) for each in self.plant.floods)
@@ -363,14 +415,15 @@ class Decision:
                 if recent.key == known.key and known.kind != BEGIN:
                     self._follow(recent, known)
                     return True
-            is_one_of_many = known.kind != BEGIN and any(each.is_full for each in self.plant.floods)
-            return known.key not in self._joined and not is_one_of_many
+            flood = next((each for each in self.plant.floods if each.is_full), None)
+            if flood is None or known.kind == BEGIN:
+                return known.key not in self._joined
         if known.kind == BEGIN:
             return known.key in flood.told
         if known.kind == END and known.key in flood.on:
             flood.end(known.key, now=self.now)
             self.is_changed = True
-        elif known.is_critical and flood.worsen(known):
+        elif known.kind == ESCALATED and known.is_critical and flood.worsen(known):
             self.is_changed = True
         return False
 
@@ -385,40 +438,29 @@ class Decision:
 
     def _update(self) -> None:
         """Make the messages of floods that are due, and forget floods that are over."""
+        floods, now = self.plant.floods, self.now
         followed = []
-        for flood in self.plant.floods:
-            machines, critical = len(flood.machines), len(flood.critical)
+        for place, flood in enumerate(floods):
+            on, machines = flood.machines_on, len(flood.machines)
+            is_quiet = now - flood.at >= WINDOW_MS
+            is_over = (is_quiet and not on) or now - flood.started >= FOLLOWED_MS or place < len(floods) - FLOODS
+            is_mostly_over = is_quiet and on < machines and on <= max(MACHINES, machines // STRAGGLERS)
+            ends = is_over or (is_mostly_over and not flood.is_told_over)
+            is_due = ends or not flood.told_critical or now - flood.told_at >= WINDOW_MS
             if not flood.messages:
                 self._notify(flood, BEGIN)
-            elif (
-                machines >= GROWTH * flood.told_machines
-                or (critical and not flood.told_critical)
-                or (critical > flood.told_critical and self.now - flood.told_at >= WINDOW_MS)
-            ):
+            elif machines >= GROWTH * flood.told_machines or (flood.criticals > flood.told_critical and is_due):
                 self._notify(flood, ESCALATED)
-            if not self._is_over(flood):
-                followed.append(flood)
-        self.plant.floods = followed
-
-    def _is_over(self, flood: Flood) -> bool:
-        """Return whether a flood is to be forgotten, after its last message."""
-        on, all_ = flood.machines_on, len(flood.machines)
-        if self.now - flood.at >= WINDOW_MS:
-            if not on:
-                self._notify(flood, END)
-                return True
-            if not flood.is_told_over and on < all_ and on <= max(MACHINES, all_ // STRAGGLERS):
+            if ends:
                 flood.is_told_over = True
                 self._notify(flood, END)
-        if self.now - flood.started >= FOLLOWED_MS:
-            self._notify(flood, END)
-            return True
-        return False
+            if not is_over:
+                followed.append(flood)
+        self.plant.floods = followed
 
     def _notify(self, flood: Flood, kind: str) -> None:
         """Make a message of a flood, of which its number and the state make all."""
         flood.messages += 1
-        flood.told_at, flood.told_machines, flood.told_critical = self.now, len(flood.machines), len(flood.critical)
         metric = min(flood.metrics, key=lambda name: (-flood.metrics[name], name))
         flood_id = f"{FLOOD}#{iso(flood.started)}"
         self._make(
@@ -426,7 +468,7 @@ class Decision:
                 Notice(
                     event_id=f"{self.facility}#{flood_id}#{flood.messages}",
                     kind=kind,
-                    severity=CRITICAL if flood.critical else WARNING,
+                    severity=CRITICAL if flood.criticals else WARNING,
                     text=_text(flood, kind, metric, self.facility),
                     facility=self.facility,
                     device_type=flood.device_type,
@@ -442,6 +484,8 @@ class Decision:
                 )
             ).decode()
         )
+        flood.told_at, flood.told_machines = self.now, len(flood.machines)
+        flood.told_critical, flood.worst = flood.criticals, []
 
     def _make(self, message: str) -> None:
         self.made.append(message)
@@ -457,6 +501,9 @@ class Decision:
         """Return whether a notification is not published while a shelf lasts; keep what to say at its end."""
         held = next((each for each in self.plant.held if each.key == known.key), None)
         if not self._is_shelved(known):
+            if held is not None and self._is_held(held):
+                self._pass(known, held)
+                return False
             if held is not None and known.kind != BEGIN:
                 self._hold(known, held)  # the shelf is over, which no sweep has seen yet
                 return True
@@ -467,6 +514,20 @@ class Decision:
             return False
         self._hold(known, held)
         return True
+
+    def _is_held(self, held: Held) -> bool:
+        """Return whether a shelf lasts for which a notification waits."""
+        known = known_of(held.message)
+        return known is not None and self._is_shelved(known)
+
+    def _pass(self, known: Known, held: Held) -> None:
+        """Note that a notification is published of another metric than the shelved one that has joined its event."""
+        if known.kind == END:
+            self.plant.held.remove(held)
+            self.plant.silent = [*self.plant.silent, known.key][-SILENT:]
+            self.is_changed = True
+        elif held.has_begin:
+            held.has_begin, self.is_changed = False, True
 
     def _hold(self, known: Known, held: Held | None) -> None:
         plant = self.plant
@@ -491,11 +552,10 @@ class Decision:
         """Decide what waited for shelves that are over as if it had come now."""
         plant, due = self.plant, []
         for held in list(plant.held):
-            known = known_of(held.message)
-            if known is None or not self._is_shelved(known):
+            if not self._is_held(held):
                 plant.held.remove(held)
                 self.is_changed = True
-                if known is not None:
+                if known := known_of(held.message):
                     due.append(known)
         # An event that has escalated since begins with what was said last.
         self._begin({each.key: each for each in due if each.kind != END and not self._is_known(each.key)})
@@ -519,7 +579,10 @@ def _text(flood: Flood, kind: str, metric: str, facility: str) -> str:
         if not on:
             return f"{what}: over on {'all ' if count > 1 else ''}{machines}, {since}"
         return f"{what}: over on {count - on} of {machines}, {since}; still on: {on}; list them: {command}"
-    critical = f"; {len(flood.critical)} critical, first {_listed(flood.worst)}" if flood.critical else ""
+    count, new = flood.criticals, flood.criticals - flood.told_critical
+    critical = f"; {count} critical event{'s' if count != 1 else ''}" if count else ""
+    if new:
+        critical += f"{f', {new} of them new' if new < count else ''}, first on {_listed(flood.worst)}"
     return f"{what}: {machines} {since}, first {_listed(flood.first)}{critical}; list them: {command}"
 
 

@@ -174,7 +174,7 @@ def test_a_shelf_is_set_listed_and_ended(client: Any, monkeypatch: pytest.Monkey
     assert not any("shelved" in line for line in run("list"))
     plant = client.get_item(TableName=lanes, Key={"lane": {"S": "plant#sg-01"}})["Item"]
     assert {"lane": {"S": "plant#sg-01"}, "revision": {"N": "4"}} == plant
-    assert {"lane": {"S": "plants"}, "sg-01": {"BOOL": True}} == client.get_item(
+    assert {"lane": {"S": "plants"}, "plant sg-01": {"BOOL": True}} == client.get_item(
         TableName=lanes, Key={"lane": {"S": "plants"}}
     )["Item"]
 

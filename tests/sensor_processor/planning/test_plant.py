@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from fleet_iot.sensor_processor.adapters.plants import WAITING
 from fleet_iot.sensor_processor.planning.plant import (
+    BEGUN,
     FLOODS,
     FOLLOWED_MS,
     GROWTH,
@@ -31,9 +34,11 @@ NOW = 1_795_445_343_000
 DYNAMODB_ITEM = 400 * 1024
 
 
-def notice(machine: int | str, kind: str = "begin", *, metric: str = "power", severity: str = "warning") -> Known:
-    """A notification of an event of a machine, which began at NOW."""
-    thing, event = f"sg-01-pump-{machine:>04}-dev", f"anomaly#2026-11-23T14:49:03.000Z#{metric}#limits"
+def notice(
+    machine: int | str, kind: str = "begin", *, metric: str = "power", of: str | None = None, severity: str = "warning"
+) -> Known:
+    """A notification of an event of a machine, which began at NOW, with the metric `of` where that is another one."""
+    thing, event = f"sg-01-pump-{machine:>04}-dev", f"anomaly#2026-11-23T14:49:03.000Z#{of or metric}#limits"
     content = {
         "event_id": f"{thing}#{event}#{kind}",
         "kind": kind,
@@ -139,7 +144,7 @@ def test_a_critical_event_in_a_flood_reaches_people() -> None:
     site.decide(*map(notice, range(10)))
     assert [False] == site.decide(notice(3, "escalated", severity="critical"), minutes=1)
     assert ("escalated", "critical", 10) == site.told()[-1]
-    assert "; 1 critical, first sg-01-pump-0003-dev" in site.made[-1]["text"]
+    assert "; 1 critical event, first on sg-01-pump-0003-dev" in site.made[-1]["text"]
     for number in range(10, 90):
         site.decide(notice(number, severity="critical"), minutes=0.1)
     assert 2 == len(site.made)
@@ -151,15 +156,70 @@ def test_a_critical_event_in_a_flood_reaches_people() -> None:
     )
 
 
+def test_each_new_critical_event_of_a_flood_reaches_people() -> None:
+    """Of a machine that had one before, too; at most ten minutes later, also when the flood is given up."""
+    site = Site()
+    site.decide(notice(0, severity="critical"), *map(notice, range(1, 9)))
+    site.decide(*[notice(number, "end") for number in range(9)], minutes=1)
+    for minute in range(9):
+        site.decide(*[notice(100 + 10 * minute + number) for number in range(4)], minutes=1)
+    assert [False] == site.decide(notice(0, metric="heat", severity="critical"), minutes=1)
+    site.decide(notice(0, "end", metric="heat", severity="critical"))
+    site.decide(minutes=0.1)
+    assert ("escalated", "critical") == site.told()[-1][:2]
+    assert "; 2 critical events, 1 of them new, first on sg-01-pump-0000-dev; list" in site.made[-1]["text"]
+    assert [False] == site.decide(notice(100, "escalated", severity="critical"), minutes=1)
+    messages = len(site.made)
+    site.decide(notice(100, "escalated", severity="critical"), minutes=8)
+    assert messages == len(site.made)
+    site.now = NOW + FOLLOWED_MS
+    site.decide()
+    assert ["escalated", "end"] == [each["kind"] for each in site.made[messages:]]
+    assert "; 3 critical events, 1 of them new, first on sg-01-pump-0100-dev; list" in site.made[-2]["text"]
+
+
 def test_floods_that_never_end_are_given_up() -> None:
     """After a week, or for a newer one; what ends then is told by itself."""
     site = Site()
     for flood in range(FLOODS + 1):
-        site.decide(*[notice(10 * flood + number) for number in range(4)], minutes=15)
-    assert (FLOODS, ("end", "warning", 4)) == (len(site.plant.floods), site.told()[-2])
+        site.decide(*[notice(10 * flood + number) for number in range(6)], minutes=15)
+    assert (FLOODS, ("end", "warning", 6)) == (len(site.plant.floods), site.told()[-2])
     assert [True] == site.decide(notice(1, "end"))
     site.decide(minutes=FOLLOWED_MS / 60_000)
     assert [] == site.plant.floods
+
+
+def test_what_is_usual_in_a_large_plant_is_no_flood() -> None:
+    """20,000 machines with a false alarm a month each: 4.6 begin in ten minutes. 500 more at once are a flood."""
+    dice, site, alone = random.Random(1), Site(), []
+    for number in range(4 * 667):
+        alone += site.decide(notice(number), minutes=dice.expovariate(0.463))
+        site.decide(notice(number, "end"))
+    assert 0.98 < sum(alone[667:]) / len(alone[667:])
+    assert 11 < (most := site.plant.most) < 15
+    site.made = []
+    trouble = [notice(number) for number in range(5_000, 5_500)]
+    assert sum(site.decide(*trouble)) <= 3
+    site.decide(*[notice(number, "end") for number in range(5_000, 5_500)], minutes=5)
+    alone = []
+    for number in range(6_000, 6_040):
+        alone += site.decide(notice(number), minutes=dice.expovariate(0.463))
+        site.decide(notice(number, "end"))
+    assert 30 < sum(alone) < 40  # few of the first ten minutes are in the flood
+    assert [("begin", "warning"), ("end", "warning")] == [each[:2] for each in site.told()]
+    assert most == pytest.approx(site.plant.most, rel=0.02)
+
+
+def test_a_flood_is_not_taken_for_what_is_usual() -> None:
+    """Where 500 machines fail again and again for an hour, five are still a flood an hour later."""
+    site = Site()
+    for _ in range(6):
+        site.decide(*map(notice, range(500)), minutes=10)
+        site.decide(*[notice(number, "end") for number in range(500)])
+    site.decide(minutes=60)
+    site.made = []
+    site.decide(*map(notice, range(600, 605)))
+    assert [("begin", "warning", 5)] == site.told()
 
 
 def test_the_item_is_bounded() -> None:
@@ -167,19 +227,22 @@ def test_the_item_is_bounded() -> None:
     site = Site(*[Shelf(thing=f"sg-01-pump-s{number:03}-dev", until=NOW + 10**12) for number in range(HELD + 5)])
     assert 3 == sum(site.decide(*[notice(f"s{number:03}") for number in range(HELD + 5)]))
     for place in range(FLOODS):
-        site.decide(*[notice(10 * place + number) for number in range(4)], minutes=15)
+        site.decide(*[notice(10 * place + number) for number in range(6)], minutes=15)
+    site.plant.begun = [(site.now, number.to_bytes(3)) for number in range(BEGUN)]
     for place, flood in enumerate(site.plant.floods):
         flood.machines = {number.to_bytes(3) for number in range(ON)}
-        flood.critical, flood.worst = set(flood.machines), flood.first
+        flood.critical, flood.worst = [number.to_bytes(8) for number in range(OVER)], flood.first
         flood.over = [number.to_bytes(8) for number in range(OVER)]
         flood.on = {number.to_bytes(8) for number in range(ON - 50 if place == 0 else 3)}
         flood.metrics = {f"metric_{number:03}": 1 for number in range(50)}
     events = [notice(1_000 + number, severity="critical") for number in range(100)]
     assert not any(site.decide(*events))
-    assert 280_000 < len(pack_plant(site.plant)) < DYNAMODB_ITEM - 20_000
+    assert 200_000 < len(pack_plant(site.plant)) < DYNAMODB_ITEM - WAITING * 1_000
     assert (ON, True) == (sum(len(flood.on) for flood in site.plant.floods), site.plant.floods[-1].is_full)
     assert not any(site.decide(*events[90:]))
     assert not any(site.decide(*[notice(1_000 + number, "end", severity="critical") for number in range(100)]))
+    assert [False] == site.decide(notice(9_999, "escalated", severity="critical"))  # of an event that is not followed
+    assert 101 == site.plant.floods[-1].criticals
 
 
 @pytest.mark.parametrize("shelf", [None, "power"])
@@ -201,6 +264,24 @@ def test_a_shelved_event_waits_for_the_end_of_its_shelf(shelf: str | None) -> No
     }
     assert not any(each["thing"] == "sg-01-pump-0002-dev" for each in site.made)
     assert ([], []) == (site.plant.held, site.plant.silent)
+
+
+def test_a_shelved_metric_hides_no_other_one() -> None:
+    """A metric that joins an event of a shelved one is published; so is the end of what had begun with another one."""
+    until = NOW + 60 * 60_000
+    site = Site(Shelf(thing="sg-01-pump-0001-dev", metric="power", until=until))
+    heat = notice(1, "escalated", metric="heat", of="power")
+    assert [False] == site.decide(notice(1))
+    assert [True, False] == site.decide(heat, notice(1), minutes=1)
+    assert [False] == site.decide(notice(1, "end"), minutes=1)
+    assert [] == site.made
+    site.decide(minutes=60)
+    assert ["end"] == [each["kind"] for each in site.made]  # its escalation was published
+    site = Site(Shelf(thing="sg-01-pump-0001-dev", metric="heat", until=until))
+    assert [True, False, True] == site.decide(notice(1), heat, notice(1), minutes=1)
+    assert [True, False] == site.decide(notice(1, "end"), heat, minutes=1)
+    site.decide(minutes=60)
+    assert ([], [], []) == (site.made, site.plant.held, site.plant.silent)
 
 
 def test_what_shelves_held_back_can_be_a_flood() -> None:
