@@ -431,6 +431,7 @@ def test_a_metric_that_joins_learns_by_itself_and_the_others_go_on() -> None:
 
     detectors = unpack_detectors(learned(2), metrics=metrics_of())
     metrics = metrics_of(*names, "speed", "torque")
+    metrics["torque"] = replace(metrics["torque"], minimum=-1.0, maximum=50.0)
     detectors = unpack_detectors(detectors.pack(), metrics=metrics)
     told = []
     for sequence, (time, row) in enumerate(rows(18.1)):
@@ -484,3 +485,19 @@ def test_slow_readings_keep_the_same_hours() -> None:
     told = feed((row for place, row in enumerate(rows) if place % 72 == 0))
     assert ["temperature"] == begins(told)
     assert 60 <= told[0][0] < 60.3 and told[1][0] < 61.5
+
+
+def test_a_signal_that_leaves_the_manifest_says_nothing_more() -> None:
+    """Nothing is stuck in a machine that never runs by its signal; a sensor is again, once that is not declared."""
+    declared, plain = metrics_of("power", "temperature"), metrics_of("power", "temperature")
+    declared["power"] = replace(declared["power"], running_above=1e6)
+    detectors, dice = DeviceDetectors(), random.Random(2)
+    told = []
+    for place in range(int(9.3 * DAY)):
+        now = place / DAY
+        temperature = 50.0 if 8.2 <= now < 8.4 else 50.3 if now >= 9 else round(dice.gauss(50, 0.5), 2)
+        row = {"power": round(dice.gauss(20, 1), 2), "temperature": temperature}
+        metrics = declared if now < 8.5 else plain
+        told += [(now, each) for each in detectors.learn((START + place * STEP_MS, place), row, metrics=metrics)]
+    assert ["temperature"] == begins(told)
+    assert told[0][0] >= 9 and "repeated" in told[0][1].reason

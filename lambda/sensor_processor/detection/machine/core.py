@@ -598,7 +598,7 @@ class Machine:
     def _follow_signal(self) -> bool | None:
         """Return whether the machine runs by the metric that says so; as before while that one is missing."""
         signal = self._signal
-        if signal is not None and signal.block is not None and signal.metric.running_above is not None:
+        if signal is not None and signal.is_set and signal.block and signal.metric.running_above is not None:
             self._is_on = signal.amount(signal.block.mean) > signal.metric.running_above
         return self._is_on
 
@@ -669,7 +669,7 @@ class Machine:
         self._settled = 1
         for watch in seen:
             watch.series.settle()
-            watch.before = 0.0
+            watch.before, watch.trend.rows = 0.0, []
         for watch in seen:
             watch.join(self._partners_of(watch))
         self._products = {}
@@ -729,6 +729,8 @@ class Machine:
         """Begin or end the event of each metric that is on its way to a limit."""
         day = self._closed * self._block_ms / DAY_MS
         for watch in self._listed:
+            if not watch.is_set:
+                continue
             metric, trend = watch.metric, watch.trend
             minimum = -inf if metric.minimum is None else watch.distance(metric.minimum)
             maximum = inf if metric.maximum is None else watch.distance(metric.maximum)
@@ -859,7 +861,7 @@ class Machine:
         is_same = len(places) == len(self._listed) == len(state.units)
         self._origin, self._start, self._next, self._block_ms, *counts = state.moments
         self._closed, self._hold, self._settled, is_on = counts
-        self._is_on = _ON.get(is_on)
+        self._is_on = None if self._signal is None else _ON.get(is_on)
         if not is_same and not (places and self._settled):
             self._begin()
             return
