@@ -186,7 +186,7 @@ class Metric(Model):
 
 
 class Running(Model):
-    """What says that a machine runs."""
+    """A metric and the value above which the machine runs."""
 
     metric: Annotated[MetricName, Field(description="A metric of the device type, watched by `detector: machine`.")]
     above: Annotated[Limit, Field(description="The machine runs while the metric is above it.")]

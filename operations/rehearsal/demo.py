@@ -423,7 +423,8 @@ def exposed_private_keys(project: Project, local: LocalAws) -> list[str]:
 
 DETECTED_SHARE = 0.9
 READINGS_A_FALSE_ANOMALY = 500
-"""What is expected of detectors without a budget of false alarms; limits and machine find all, and nothing else."""
+"""Share of the anomalies that detectors without a budget must find, and fewest readings for each false one of theirs.
+Limits and machine must find all, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ TRUE, FALSE = "true", "false"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """What a person said of an anomaly: TRUE or FALSE, and when (ISO 8601 in UTC)."""
+    """A person's verdict on an anomaly: TRUE or FALSE, and when (ISO 8601 in UTC)."""
 
     label: str
     by: str

@@ -191,7 +191,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What one pass over a history finds.
+    """The findings of one pass over a history.
 
     `judged_from` is the time (ms) from which the machine detector reports, None where it learned to the end;
     `learned_days` are the days that it counts as learned. Without that detector all is judged.

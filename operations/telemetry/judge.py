@@ -30,7 +30,7 @@ HEAD = ("false-alarm budget", "events", "a week", "to be judged", "faults found"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What detectors report in the time that is judged.
+    """Counts of what detectors report in the time that is judged.
 
     `budget` is that of the machine detector, None for others. `events_a_week` is None where less than a day is judged.
     `to_be_judged` are events outside all faults. `delays_min` has the minutes from the begin of each fault until it

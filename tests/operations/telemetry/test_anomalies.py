@@ -226,7 +226,7 @@ def test_a_label_replaces_the_former_one_which_is_kept(client: Any, monkeypatch:
 
 
 def test_an_anomaly_is_explained_beside_its_neighbours(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was expected, what else moved, how the others of its type were in the plant, and what to run next."""
+    """`show` prints the regime, the metrics that moved too, the neighbours, and the next command."""
     stub_local_aws(monkeypatch, dynamodb=client)
     found = Finding(
         metric="temperature",

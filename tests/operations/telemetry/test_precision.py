@@ -160,7 +160,7 @@ def test_a_budget_changes_only_where_labels_show_it(
 
 
 def test_the_reason_of_a_proposal_has_its_numbers() -> None:
-    """What is false, in how long, and what the budget allows."""
+    """The proposal names the false alarms, the time and the budget."""
     line = Line(facility="sg-01", device_type="pump", period="2026-11", machine_false=14, device_months=120.0)
     (proposal,) = propose([line], [device_type(0.05)])
     assert "14 labelled false in 120.0 device-months, where a budget of 0.05 allows 6.0; to have 6.0" == proposal.reason

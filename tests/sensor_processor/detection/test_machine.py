@@ -58,7 +58,7 @@ def machine(
 def shifts(
     days: float, *, seed: int = 1, change: Callable[[float, Row], None] | None = None, summer: float = 1e9
 ) -> Iterator[tuple[int, Row]]:
-    """That pump in two shifts from Monday to Friday, with a break; from day `summer` on, its clock is an hour ahead."""
+    """Run that pump in two shifts, Monday to Friday, with a break; from day `summer` on its clock is an hour ahead."""
     dice = random.Random(seed)
     heat = 20.0
     for place in range(int(days * DAY)):
@@ -369,7 +369,7 @@ def test_a_trend_to_a_limit_is_critical_and_says_when() -> None:
 
 
 def test_a_limit_far_away_is_no_trend() -> None:
-    """What a swap raises once is not on its way anywhere."""
+    """A metric that a swapped sensor raised once is not on its way to a limit."""
     metrics = metrics_of()
     metrics["temperature"] = replace(metrics["temperature"], maximum=100.0)
     told = feed(machine(20, seed=2, change=from_day(12, "temperature", 8)), metrics=metrics, known=2)

@@ -211,7 +211,7 @@ def test_what_is_usual_in_a_large_plant_is_no_flood() -> None:
 
 
 def test_a_flood_is_not_taken_for_what_is_usual() -> None:
-    """Where 500 machines fail again and again for an hour, five are still a flood an hour later."""
+    """Five machines are a flood an hour after 500 failed again and again for an hour."""
     site = Site()
     for _ in range(6):
         site.decide(*map(notice, range(500)), minutes=10)
@@ -247,7 +247,7 @@ def test_the_item_is_bounded() -> None:
 
 @pytest.mark.parametrize("shelf", [None, "power"])
 def test_a_shelved_event_waits_for_the_end_of_its_shelf(shelf: str | None) -> None:
-    """What lasts is told then, as it was said last; what ended is not; what was told before has its end."""
+    """An event that lasts is notified then, by its last text; one that ended is not, and one notified before ends."""
     until = NOW + 60 * 60_000
     site = Site()
     assert [True] == site.decide(notice(1))

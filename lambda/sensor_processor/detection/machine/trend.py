@@ -1,4 +1,4 @@
-"""Says when a metric reaches its limit, from the course of its daily means.
+"""Forecasts when a metric reaches its limit, from the course of its daily means.
 
 The slope is Theil and Sen's, the median of the slopes between all pairs of days, and the course is one where Kendall's
 tau is high (Mann 1945, https://doi.org/10.2307/1907187; Sen 1968, https://doi.org/10.1080/01621459.1968.10480934).
