@@ -290,7 +290,7 @@ def test_a_silent_device_has_its_minute_an_interval_later(platform: Any, event: 
 
 
 def test_boto3_stays_at_the_rim() -> None:
-    """Only the store, the archive, the notifier and the handler know AWS's client, so the core runs anywhere."""
+    """Only the adapters and the handler know AWS's client, so the core runs anywhere."""
     package = Path(sensor_processor.__file__).parent
     users = set()
     for file in package.rglob("*.py"):
@@ -300,4 +300,4 @@ def test_boto3_stays_at_the_rim() -> None:
             if any(name.split(".")[0] in {"boto3", "botocore"} for name in names):
                 users.add(file.stem)
 
-    assert users == {"archive", "handler", "lanes", "notifier", "store"}
+    assert users == {"archive", "conditional", "handler", "lanes", "notifier", "store"}

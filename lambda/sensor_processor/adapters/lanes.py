@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..planning.lane import FORMAT, Link, Pointer, check_format
 from . import Retry, Threads, Unavailable
+from .conditional import code_of, update_if
 
 NUMBER = "lanes"
 """Key of the item with the number of lanes."""
@@ -49,24 +50,17 @@ class LanesTable:
         """Change an item; return False if the condition does not hold. `names` are attributes by placeholder."""
         given = {} if values is None else {"ExpressionAttributeValues": values}
 
-        def update() -> bool:
-            try:
-                self._dynamodb.update_item(
-                    TableName=self._table,
-                    Key={"lane": {"S": key}},
-                    UpdateExpression=changes,
-                    ConditionExpression=condition,
-                    ExpressionAttributeNames={f"#{place}": name for place, name in names.items()},
-                    **given,
-                )
-            except ClientError as error:
-                if _is(error, "ConditionalCheckFailedException"):
-                    return False
-                raise
-            return True
-
         try:
-            return retry.run(update)
+            return update_if(
+                self._dynamodb,
+                retry=retry,
+                TableName=self._table,
+                Key={"lane": {"S": key}},
+                UpdateExpression=changes,
+                ConditionExpression=condition,
+                ExpressionAttributeNames={f"#{place}": name for place, name in names.items()},
+                **given,
+            )
         except (BotoCoreError, ClientError) as error:
             raise Unavailable(f"writing {self._table}: {error}") from error
 
@@ -137,7 +131,7 @@ class LaneStore(LanesTable):
         try:
             return retry.run(lambda: bytes(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()))
         except (BotoCoreError, ClientError) as error:
-            if not _is(error, "NoSuchKey"):
+            if code_of(error) != "NoSuchKey":
                 raise Unavailable(f"reading {key}: {error}") from error
         return self._get_deleted(key, retry=retry)
 
@@ -171,7 +165,7 @@ class LaneStore(LanesTable):
                 )
             except ClientError as error:
                 # Its nonce is this attempt's own: the object is there because an answer was lost.
-                if not _is(error, "PreconditionFailed"):
+                if code_of(error) != "PreconditionFailed":
                     raise
 
         try:
@@ -221,7 +215,3 @@ class LaneStore(LanesTable):
 def _link(text: str) -> Link:
     nonce, _, size = text.partition(":")
     return Link(nonce, int(size))
-
-
-def _is(error: Exception, code: str) -> bool:
-    return isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") == code

@@ -29,6 +29,7 @@ from ..planning.items import (
 from ..planning.lane import Outbox
 from ..planning.planner import Stored, Wanted, described_newest, newest_of
 from . import Again, Retry, Threads, Unavailable
+from .conditional import code_of, update_if
 
 GET_KEYS = 100
 """Keys in one BatchGetItem: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html"""
@@ -214,7 +215,7 @@ class Store:
                 )
             except ClientError as error:
                 # It is there, perhaps with an acknowledgement.
-                if _code(error) != "ConditionalCheckFailedException":
+                if code_of(error) != "ConditionalCheckFailedException":
                     raise
 
         return _attempt(lambda: retry.run(put), item, refused)
@@ -278,24 +279,17 @@ class Store:
     def _update_device(
         self, name: str, *, changes: str, condition: str, names: Item, values: Item, retry: Retry
     ) -> bool:
-        def update() -> bool:
-            try:
-                self._client.update_item(
-                    TableName=self._devices_table,
-                    Key=device_key(name),
-                    UpdateExpression=changes,
-                    ConditionExpression=condition,
-                    ExpressionAttributeNames=names,
-                    ExpressionAttributeValues=values,
-                )
-            except ClientError as error:
-                if _code(error) == "ConditionalCheckFailedException":
-                    return False
-                raise
-            return True
-
         try:
-            return retry.run(update)
+            return update_if(
+                self._client,
+                retry=retry,
+                TableName=self._devices_table,
+                Key=device_key(name),
+                UpdateExpression=changes,
+                ConditionExpression=condition,
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+            )
         except (BotoCoreError, ClientError) as error:
             if _is_invalid(error):
                 raise
@@ -348,12 +342,8 @@ def _wire(value: Mapping[str, Any]) -> Item:
     return {"B": content if isinstance(content, str) else encode_base64(content)}
 
 
-def _code(error: Exception) -> str:
-    return str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else ""
-
-
 def _is_invalid(error: Exception) -> bool:
-    return _code(error) == "ValidationException"
+    return code_of(error) == "ValidationException"
 
 
 _BODY = "sensor_processor_body"
